@@ -1,0 +1,207 @@
+"""The messages on the bus, as JSON with a versioned type tag (subjects: `microopt.subjects`).
+
+Unknown fields are ignored and new fields have defaults, so that old and new agents understand each other.
+Values that no slice can have (NaN, negative, absurdly large) are refused when a message is decoded.
+"""
+
+import math
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from microopt.ids import NAME_PATTERN, SLICE_PATTERN, message_id, unix_ms
+from microopt.specs import Bounds, PeakSla, ResourceSpec, Sla
+
+SliceId = Annotated[str, Meta(pattern=SLICE_PATTERN, description="S-NSSAI, TS 29.571: SST or SST-SD")]
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="one subject token")]
+Time = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a time zone")]
+Quantity = Annotated[float, Meta(ge=0.0, le=1e12)]
+Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Meta(gt=0.0, le=31 * 86_400.0)]
+Values = dict[Name, Quantity]
+Text = Annotated[str, Meta(max_length=2_000)]
+
+Quality = Literal["complete", "partial", "missing"]
+Status = Literal["optimal", "feasible", "infeasible"]
+ActuationState = Literal["applied", "verified", "effective", "refused", "failed"]
+
+_WEIGHT_TOLERANCE = 1e-6
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """Base of everything that is published; subclasses add a tag such as `microopt.telemetry.v1`."""
+
+
+class Interval(Struct, frozen=True):
+    """A reconfiguration interval i of length τ_i (paper §III)."""
+
+    start: Time
+    duration_s: Seconds
+
+    @property
+    def end(self) -> datetime:
+        """Return the first instant that is no longer inside."""
+        return self.start + timedelta(seconds=self.duration_s)
+
+
+class Telemetry(Message, frozen=True, tag="microopt.telemetry.v1"):
+    """What was measured of one slice in one slot; `None` is unknown, never a number that looks good."""
+
+    slice: SliceId
+    time: Time
+    slot_s: Seconds
+    users: Quantity | None
+    qos: Quantity | None
+    allocation: Values = {}
+    source: Text = ""
+    quality: Quality = "complete"
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of this slot of this slice, whoever measured it."""
+        return message_id("telemetry", self.slice, unix_ms(self.time))
+
+
+class Traffic(Struct, frozen=True):
+    """The number of users in a slot, as weighted atoms: P(users = users[j]) = weights[j]."""
+
+    users: Annotated[tuple[Quantity, ...], Meta(min_length=1, max_length=1024)]
+    weights: Annotated[tuple[Ratio, ...], Meta(min_length=1, max_length=1024)]
+
+    def __post_init__(self) -> None:
+        if len(self.users) != len(self.weights):
+            raise ValueError(f"{len(self.users)} users but {len(self.weights)} weights")
+        if abs(math.fsum(self.weights) - 1.0) > _WEIGHT_TOLERANCE:
+            raise ValueError(f"weights sum to {math.fsum(self.weights):.6g}, not 1")
+
+    @property
+    def mean(self) -> float:
+        """Return the expected number of users in a slot."""
+        return math.fsum(u * w for u, w in zip(self.users, self.weights, strict=True))
+
+
+class Forecast(Message, frozen=True, tag="microopt.forecast.v1"):
+    """The traffic expected in the slots of one interval of one slice."""
+
+    slice: SliceId
+    interval: Interval
+    traffic: Traffic
+    model: Text
+    made_at: Time
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of the forecast for this interval: replicas that agree on it say it once."""
+        return message_id(
+            "forecast", self.slice, unix_ms(self.interval.start), round(self.interval.duration_s * 1000)
+        )
+
+
+class SliceProblem(Struct, frozen=True, kw_only=True):
+    """One slice of a pool's problem: hold `sla` at the least cost within `bounds`."""
+
+    slice: SliceId
+    sla: Sla
+    traffic: Traffic
+    bounds: dict[Name, Bounds]
+    model: Name
+    peak: PeakSla = PeakSla()
+    current: Values = {}
+    priority: int = 0
+
+
+class Problem(Message, frozen=True, tag="microopt.problem.v1"):
+    """Equation (2) of the paper for the slices of one pool in one interval.
+
+    `resources` carries each resource's weight η and the capacity R left for these slices.
+    """
+
+    pool: Name
+    interval: Interval
+    resources: Annotated[dict[Name, ResourceSpec], Meta(min_length=1)]
+    slices: Annotated[list[SliceProblem], Meta(min_length=1, max_length=10_000)]
+    deadline_s: Seconds = 1.0
+
+
+class SliceSolution(Struct, frozen=True, kw_only=True):
+    """An optimizer's answer for one slice."""
+
+    slice: SliceId
+    allocation: Values
+    status: Status
+    expected_degradation: Ratio | None = None
+    degradation_price: Quantity | None = None
+    cost: Quantity | None = None
+    reason: Text = ""
+
+
+class Solution(Message, frozen=True, tag="microopt.solution.v1"):
+    """An optimizer's answer to a `Problem`."""
+
+    pool: Name
+    interval: Interval
+    optimizer: Name
+    slices: list[SliceSolution]
+    version: Text = ""
+    capacity_prices: Values = {}
+    solve_s: Quantity = 0.0
+
+
+class Answer(Message, frozen=True, tag="microopt.answer.v1"):
+    """One slice's part of a `Solution`, kept for comparison, with what became of it."""
+
+    slice: SliceId
+    pool: Name
+    interval: Interval
+    optimizer: Name
+    role: Literal["active", "shadow"]
+    solution: SliceSolution
+    refused: Text = ""
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of this optimizer's answer for this slice and interval."""
+        return message_id("answer", self.optimizer, self.slice, unix_ms(self.interval.start))
+
+
+class Allocation(Message, frozen=True, tag="microopt.allocation.v1"):
+    """What a slice shall have, by the pool's one writer; a higher `epoch` always wins."""
+
+    slice: SliceId
+    pool: Name
+    interval: Interval
+    epoch: Annotated[int, Meta(ge=1)]
+    values: Values
+    valid_until: Time
+    optimizer: Name
+    status: Status
+    expected_degradation: Ratio | None = None
+    forecast_made_at: Time | None = None
+    reason: Text = ""
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of this epoch of this slice."""
+        return message_id("allocation", self.slice, self.epoch)
+
+
+class Actuation(Message, frozen=True, tag="microopt.actuation.v1"):
+    """What became of one resource of an allocation: applied, then verified by reading it back."""
+
+    slice: SliceId
+    resource: Name
+    epoch: Annotated[int, Meta(ge=1)]
+    state: ActuationState
+    requested: Quantity
+    observed: Quantity | None
+    driver: Name
+    at: Time
+    duration_s: Quantity = 0.0
+    forecast_made_at: Time | None = None
+    error: Text = ""
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of this report: a state is reported once for each time that it is reached."""
+        return message_id("actuation", self.slice, self.resource, self.epoch, self.state, unix_ms(self.at))
