@@ -86,9 +86,7 @@ class SliceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         if self.slot_s > self.interval_s:
             raise ValueError(f"slot_s {self.slot_s:g} is longer than interval_s {self.interval_s:g}")
         if self.blind_policy != "hold" and set(self.peak_allocation) != set(self.bounds):
-            raise ValueError(
-                f"blind_policy {self.blind_policy!r} needs peak_allocation for {sorted(self.bounds)}"
-            )
+            raise ValueError(f"blind_policy {self.blind_policy!r} needs peak_allocation for {sorted(self.bounds)}")
 
 
 class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="microopt.route.v1"):

@@ -1,0 +1,35 @@
+"""Structured logs on stderr: one event a line, with what it is about as fields."""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from microopt.settings import LogSettings
+
+
+def configure(settings: LogSettings, *, agent: str, stream: TextIO | None = None) -> None:
+    """Send this process's structlog events to `stream` (default stderr), each naming `agent`."""
+    out = stream or sys.stderr
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(agent=agent)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *_renderers(settings, out),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _renderers(settings: LogSettings, out: TextIO) -> list[Processor]:
+    if settings.format == "console" or (settings.format == "auto" and out.isatty()):
+        return [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(sort_keys=False)]
