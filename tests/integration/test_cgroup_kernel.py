@@ -1,0 +1,194 @@
+"""The cgroup driver on the kernel of this machine, v1 or v2, in a cgroup of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from microopt.errors import PermanentError, TemporaryError
+from microopt_actuator.drivers.cgroup import CgroupCpu, CgroupDriver
+
+pytestmark = pytest.mark.root
+
+ROOT = Path("/sys/fs/cgroup")
+NAME = f"microopt-test-{os.getpid()}"
+TARGET = f"/{NAME}"
+WAIT_S = 60.0
+
+
+def unusable(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"this machine must be able to run the cgroup tests: {reason}")
+    pytest.skip(reason)
+
+
+def hierarchy() -> Path:
+    if os.geteuid() != 0:
+        unusable("not root: cannot make a cgroup")
+    if (ROOT / "cgroup.controllers").exists():
+        if "cpu" not in (ROOT / "cgroup.subtree_control").read_text().split():
+            unusable(f"{ROOT}/cgroup.subtree_control does not have cpu")
+        return ROOT
+    for name in ("cpu", "cpu,cpuacct"):
+        if (ROOT / name / "cpu.cfs_quota_us").exists():
+            return ROOT / name
+    unusable(f"no hierarchy with the cpu controller under {ROOT}")
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    directory = hierarchy() / NAME
+    try:
+        directory.mkdir()
+    except OSError as error:
+        unusable(f"cannot make {directory}: {error.strerror}")
+    yield directory
+    for path, _, _ in os.walk(directory, topdown=False):
+        Path(path).rmdir()
+
+
+@pytest.fixture
+def busy(cgroup: Path) -> Iterator[int]:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            (cgroup / "cgroup.procs").write_text(str(process.pid))
+            yield process.pid
+        finally:
+            process.kill()
+            process.wait()
+            until(lambda: not (cgroup / "cgroup.procs").read_text(), "the cgroup is empty")
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    give_up = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > give_up:
+            pytest.fail(f"waited {WAIT_S:g} s in vain until {what}")
+        time.sleep(0.02)
+
+
+def child_of(cgroup: Path) -> Path:
+    child = cgroup / "child"
+    if not is_v1(cgroup):
+        (cgroup / "cgroup.subtree_control").write_text("+cpu")
+    child.mkdir()
+    return child
+
+
+def throttled_periods(cgroup: Path) -> int:
+    stat = dict(line.split() for line in (cgroup / "cpu.stat").read_text().splitlines())
+    return int(stat["nr_throttled"])
+
+
+def is_v1(cgroup: Path) -> bool:
+    return (cgroup / "cpu.cfs_quota_us").exists()
+
+
+def burst_file(cgroup: Path) -> Path:
+    return cgroup / ("cpu.cfs_burst_us" if is_v1(cgroup) else "cpu.max.burst")
+
+
+async def test_a_busy_process_is_throttled_to_what_was_written(cgroup: Path, busy: int):
+    driver = CgroupDriver(CgroupCpu())
+    assert await driver.read(f"pid:{busy}") is None
+    await driver.write(f"pid:{busy}", 200)
+    observed = await driver.read(TARGET)
+    assert observed is not None
+    assert abs(observed - 200) <= driver.tolerance(200)
+    until(lambda: throttled_periods(cgroup) > 0, "the kernel throttles")
+
+
+@pytest.mark.usefixtures("cgroup")
+@pytest.mark.parametrize("millicores", [10.0, 333.333, 1234.5678, 4000.0])
+def test_the_kernel_keeps_a_value_within_the_tolerance(millicores: float):
+    cpu = CgroupCpu()
+    cpu.write_millicores(TARGET, millicores)
+    observed = cpu.read_millicores(TARGET)
+    assert observed is not None
+    assert abs(observed - millicores) <= cpu.tolerance_millicores(millicores)
+
+
+@pytest.mark.usefixtures("cgroup")
+@pytest.mark.parametrize("period_us", [1_000, 10_000, 1_000_000])
+def test_every_change_of_period_is_accepted_both_ways(period_us: int):
+    usual, other = CgroupCpu(), CgroupCpu(period_us=period_us)
+    usual.write_millicores(TARGET, 1000)
+    other.write_millicores(TARGET, 2000)
+    assert other.read_millicores(TARGET) == 2000.0
+    usual.write_millicores(TARGET, 1000)
+    assert usual.read_millicores(TARGET) == 1000.0
+
+
+def test_the_period_changes_also_between_a_parent_and_a_child_without_slack(cgroup: Path):
+    child_of(child_of(cgroup))
+    targets = [TARGET, f"{TARGET}/child", f"{TARGET}/child/child"]
+    for target in targets:
+        CgroupCpu().write_millicores(target, 500)
+    CgroupCpu(period_us=10_000).write_millicores(targets[1], 500)
+    assert CgroupCpu().read_millicores(targets[1]) == 500.0
+
+
+def test_a_wish_above_the_parent_is_refused_by_v1_and_read_as_the_parents_by_v2(cgroup: Path):
+    child_of(cgroup)
+    cpu = CgroupCpu()
+    cpu.write_millicores(TARGET, 500)
+    if is_v1(cgroup):
+        with pytest.raises(PermanentError, match="than its parent"):
+            cpu.write_millicores(f"{TARGET}/child", 800)
+    else:
+        cpu.write_millicores(f"{TARGET}/child", 800)
+    assert cpu.read_millicores(f"{TARGET}/child") == 500.0
+
+
+def test_raised_parents_let_the_wish_through_and_are_lowered_again(cgroup: Path):
+    child_of(child_of(cgroup))
+    cpu = CgroupCpu(raise_parents=True)
+    top, middle, leaf = TARGET, f"{TARGET}/child", f"{TARGET}/child/child"
+    cpu.write_millicores(top, 500)
+    cpu.write_millicores(middle, 400)
+    cpu.write_millicores(leaf, 800.01)
+    assert cpu.read_millicores(leaf) == 800.01
+    cpu.write_millicores(leaf, 100)
+    assert [cpu.read_millicores(target) for target in (top, middle, leaf)] == [500.0, 400.0, 100.0]
+
+
+def test_v1_names_the_child_that_keeps_its_parent_from_shrinking(cgroup: Path):
+    child_of(cgroup)
+    cpu = CgroupCpu()
+    cpu.write_millicores(TARGET, 500)
+    cpu.write_millicores(f"{TARGET}/child", 400)
+    if is_v1(cgroup):
+        with pytest.raises(PermanentError, match="child below it has 400 millicores"):
+            CgroupCpu(period_us=10_000).write_millicores(TARGET, 300)
+        assert cpu.read_millicores(TARGET) == 500.0
+        assert (cgroup / "cpu.cfs_period_us").read_text() == "100000\n"
+    else:
+        cpu.write_millicores(TARGET, 300)
+        assert cpu.read_millicores(f"{TARGET}/child") == 300.0
+
+
+def test_a_burst_above_the_quota_is_named_as_the_reason_of_the_refusal(cgroup: Path):
+    if not burst_file(cgroup).exists():
+        pytest.skip("this kernel has no CPU burst (Linux 5.14)")
+    cpu = CgroupCpu()
+    cpu.write_millicores(TARGET, 500)
+    burst_file(cgroup).write_text("40000")
+    with pytest.raises(PermanentError, match="40000 µs, above the quota"):
+        cpu.write_millicores(TARGET, 300)
+    assert cpu.read_millicores(TARGET) == 500.0
+
+
+def test_a_removed_group_is_a_temporary_error_and_is_limited_again_when_back(cgroup: Path):
+    cpu = CgroupCpu()
+    cpu.write_millicores(TARGET, 300)
+    cgroup.rmdir()
+    with pytest.raises(TemporaryError, match=NAME):
+        cpu.write_millicores(TARGET, 300)
+    cgroup.mkdir()
+    cpu.write_millicores(TARGET, 300)
+    assert cpu.read_millicores(TARGET) == 300.0
