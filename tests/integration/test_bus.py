@@ -42,7 +42,7 @@ async def test_a_request_that_nobody_serves_says_so_at_once(bus):
     problem = Problem(pool="edge", interval=Interval(START, 5.0), resources={}, slices=[])
     with pytest.raises(InvalidMessageError, match=r"\$\.resources"):
         await bus.request("microopt.optimize.none", problem, Solution, timeout_s=5)
-    with pytest.raises(TemporaryError, match="nobody serves microopt.optimize.none"):
+    with pytest.raises(TemporaryError, match="nobody serves"):
         await bus.request("microopt.optimize.none", Traffic((1.0,), (1.0,)), Solution, timeout_s=5)
 
 
