@@ -1,0 +1,132 @@
+"""Reading desired state from a file, and from and into the KV buckets."""
+
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Struct
+from nats.js.errors import KeyNotFoundError, NoKeysError
+
+from microopt import codec, streams
+from microopt.bus import Bus
+from microopt.errors import ConfigError, InvalidMessageError
+from microopt.ids import slice_id
+from microopt.specs import PoolSpec, Route, SliceSpec
+
+T = TypeVar("T")
+
+BUCKET_OF: Final[dict[type[Any], str]] = {
+    PoolSpec: streams.POOLS,
+    SliceSpec: streams.SLICES,
+    Route: streams.ROUTES,
+}
+
+
+class Desired(Struct, frozen=True):
+    """Pools, slices and routes as one file gives them."""
+
+    pools: list[PoolSpec]
+    slices: list[SliceSpec]
+    routes: list[Route]
+
+
+def read_file(path: Path) -> Desired:
+    """Return what a YAML file with `pools:`, `slices:` and `routes:` (name → fields) asks for.
+
+    Raises:
+        ConfigError: the file cannot be read, or an entry cannot be used; the text names entry and field.
+    """
+    try:
+        tables = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(tables, dict) or not set(tables) <= {"pools", "slices", "routes"}:
+        raise ConfigError(f"{path}: expected the tables pools, slices and routes")
+    desired = Desired(
+        pools=_entries(path, tables, "pools", PoolSpec, key="pool"),
+        slices=_entries(path, tables, "slices", SliceSpec, key="slice"),
+        routes=_entries(path, tables, "routes", Route, key="pool"),
+    )
+    check(desired)
+    return desired
+
+
+def check(desired: Desired) -> None:
+    """Make sure that slices fit their pools.
+
+    Raises:
+        ConfigError: a slice whose pool is not given, or whose bounds name other resources than its pool has.
+    """
+    pools = {pool.pool: pool for pool in desired.pools}
+    for spec in desired.slices:
+        if (pool := pools.get(spec.pool)) is None:
+            raise ConfigError(
+                f"slice {spec.slice}: pool {spec.pool!r} is not given; pools: {', '.join(sorted(pools)) or 'none'}"
+            )
+        if set(spec.bounds) != set(pool.resources):
+            raise ConfigError(
+                f"slice {spec.slice}: bounds name {sorted(spec.bounds)}, "
+                f"pool {spec.pool!r} has {sorted(pool.resources)}"
+            )
+
+
+async def put(bus: Bus, desired: Desired) -> None:
+    """Write everything that is asked for; agents follow at once."""
+    for pool in desired.pools:
+        await bus.put_spec(streams.POOLS, pool.pool, pool)
+    for spec in desired.slices:
+        await bus.put_spec(streams.SLICES, spec.slice, spec)
+    for route in desired.routes:
+        await bus.put_spec(streams.ROUTES, route.pool, route)
+
+
+async def get(bus: Bus, kind: type[T], key: str) -> T | None:
+    """Return one entry, or None if there is none.
+
+    Raises:
+        InvalidMessageError: what stands there cannot be used.
+    """
+    bucket = BUCKET_OF[kind]
+    kv = await bus.js.key_value(bucket)
+    try:
+        entry = await kv.get(key)
+    except KeyNotFoundError:
+        return None
+    return codec.decode(entry.value or b"", kind, origin=f"{bucket}/{key}")
+
+
+async def get_all(bus: Bus, kind: type[T]) -> tuple[dict[str, T], list[str]]:
+    """Return every entry that can be used, and what is wrong with the others."""
+    kv = await bus.js.key_value(BUCKET_OF[kind])
+    try:
+        keys = await kv.keys()
+    except NoKeysError:
+        return {}, []
+    found: dict[str, T] = {}
+    wrong: list[str] = []
+    for key in sorted(keys):
+        try:
+            if (value := await get(bus, kind, key)) is not None:
+                found[key] = value
+        except InvalidMessageError as error:
+            wrong.append(str(error))
+    return found, wrong
+
+
+def _entries(path: Path, tables: dict[str, Any], table: str, kind: type[T], key: str) -> list[T]:
+    entries = tables.get(table) or {}
+    if not isinstance(entries, dict):
+        raise ConfigError(f"{path}: {table}: expected names, each with its fields")
+    return [_entry(f"{path}: {table}/{name}", str(name), fields, kind, key) for name, fields in entries.items()]
+
+
+def _entry(where: str, name: str, fields: Any, kind: type[T], key: str) -> T:
+    tag = kind.__struct_config__.tag  # type: ignore[attr-defined]
+    canonical = slice_id(name) if key == "slice" else name
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{where}: expected fields, got {fields!r}")
+    try:
+        return msgspec.convert({"type": tag, key: canonical, **fields}, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
