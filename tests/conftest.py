@@ -3,7 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from microopt.broker import free_port
-from microopt.messages import Telemetry
+from microopt.messages import Forecast, Interval, Telemetry, Traffic
+from microopt.specs import Bounds, PoolSpec, ResourceSpec, Sla, SliceSpec
 
 pytest_plugins = ["microopt.testing.fixtures"]
 
@@ -31,3 +32,57 @@ def telemetry():
 def unused_port() -> int:
     """Return a loopback port that nobody listens on."""
     return free_port()
+
+
+@pytest.fixture
+def make_pool():
+    """Build a pool of bandwidth and CPU."""
+
+    def build(name: str = "edge", bandwidth: float = 100.0, cpu: float = 9000.0) -> PoolSpec:
+        return PoolSpec(
+            pool=name,
+            resources={
+                "transport_bandwidth": ResourceSpec(unit="Mbit/s", weight=1 / 50, capacity=bandwidth),
+                "gnb_cpu": ResourceSpec(unit="millicores", weight=1 / 4500, capacity=cpu),
+            },
+        )
+
+    return build
+
+
+@pytest.fixture
+def make_slice():
+    """Build a slice of pool `edge`, with any field changed."""
+
+    def build(name: str = "1-000001", **changes) -> SliceSpec:
+        fields = {
+            "slice": name,
+            "pool": "edge",
+            "sla": Sla(qos_threshold=4.0, degradation_threshold=0.1),
+            "bounds": {"transport_bandwidth": Bounds(5.0, 50.0), "gnb_cpu": Bounds(500.0, 4500.0)},
+            "model": "embb",
+            "interval_s": 2.0,
+            "slot_s": 0.1,
+        }
+        return SliceSpec(**{**fields, **changes})
+
+    return build
+
+
+@pytest.fixture
+def make_forecast():
+    """Build the forecast of an interval that begins now, or at `start`."""
+
+    def build(
+        name: str = "1-000001", *, start: datetime | None = None, duration_s: float = 2.0, users: float = 3.0
+    ):
+        start = start or datetime.now(UTC)
+        return Forecast(
+            slice=name,
+            interval=Interval(start, duration_s),
+            traffic=Traffic((users,), (1.0,)),
+            model="test",
+            made_at=start,
+        )
+
+    return build

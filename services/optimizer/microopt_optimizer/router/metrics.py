@@ -1,0 +1,42 @@
+"""What the router counts."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from microopt.metrics import LATENCY_BUCKETS_S
+
+
+class RouterMetrics:
+    """Metrics of rounds and answers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.answers = Counter(
+            "microopt_router_answers_total",
+            "Answers of optimizers: accepted, refused by the guard, or failed (late, absent, unreadable).",
+            ["optimizer", "outcome"],
+            registry=registry,
+        )
+        self.answer_s = Histogram(
+            "microopt_router_answer_duration_seconds",
+            "Time from asking an optimizer to its answer.",
+            ["optimizer"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.infeasible = Counter(
+            "microopt_router_infeasible_total",
+            "Allocations of slices whose SLA was declared not to be met.",
+            ["slice"],
+            registry=registry,
+        )
+        self.expected_degradation = Gauge(
+            "microopt_router_expected_degradation_ratio",
+            "Expected degradation of the last allocation.",
+            ["slice"],
+            registry=registry,
+        )
+        self.unanswered = Counter(
+            "microopt_router_rounds_unanswered_total",
+            "Rounds whose interval ended without a usable answer; the slices' blind policies ruled.",
+            ["pool"],
+            registry=registry,
+        )

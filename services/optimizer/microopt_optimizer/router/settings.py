@@ -1,0 +1,23 @@
+"""The table [router]."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+_Seconds = Annotated[float, Meta(gt=0.0, le=3600.0)]
+
+
+class RouterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the router waits for what."""
+
+    gather_s: _Seconds = 1.0
+    """For the forecasts of a pool's other slices, before a round begins without them."""
+    answer_within_s: _Seconds = 10.0
+    """For an optimizer's answer, before it is asked again."""
+    retry_s: _Seconds = 0.25
+    """Before a round whose optimizer failed is tried again; doubled each time, up to a twentieth of the interval.
+
+    The attempts end with the interval.
+    """
+    grace: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.1
+    """How long an allocation outlives its interval, in intervals; then the slice's blind policy rules."""

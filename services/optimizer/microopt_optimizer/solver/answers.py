@@ -1,0 +1,97 @@
+"""What a solver says about allocations it has settled on: E(β), cost, prices and reasons, in the wire's terms."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from microopt.messages import SliceSolution, Status
+from microopt_optimizer.solver.descent import degradation_prices
+from microopt_optimizer.solver.pool import Pool
+
+
+@dataclass
+class Plan:
+    """Allocations [S, R] with what is known of each slice's: settled, shorted, and a sentence to begin with.
+
+    `judged` overrides what E(β) alone would say of a slice: it is infeasible for the reason given in `reasons`.
+    """
+
+    allocations: Tensor
+    settled: list[bool]
+    shorted: list[bool]
+    prices: Tensor
+    reasons: dict[int, str] = field(default_factory=dict)
+    judged: frozenset[int] = frozenset()
+
+
+def slice_solutions(pool: Pool, plan: Plan) -> list[SliceSolution]:
+    """Return every slice's answer, judged by E(β) recomputed at exactly the allocation that is sent."""
+    degradation = pool.degradation(plan.allocations)
+    degradation_price = _degradation_prices(pool, plan)
+    cost = plan.allocations @ pool.weights
+    answers = []
+    for place, one in enumerate(pool.slices):
+        allocation = dict(zip(pool.names, plan.allocations[place].tolist(), strict=True))
+        reached = min(1.0, max(0.0, float(degradation[place])))
+        met = reached <= one.sla.degradation_threshold and place not in plan.judged
+        status: Status = "infeasible" if not met else "optimal" if plan.settled[place] else "feasible"
+        answers.append(
+            SliceSolution(
+                slice=one.slice,
+                allocation={name: allocation[name] for name in one.bounds},
+                status=status,
+                expected_degradation=reached,
+                degradation_price=float(degradation_price[place]) if met else None,
+                cost=float(cost[place]),
+                reason="; ".join(_sentences(pool, plan, place, reached, met)),
+            )
+        )
+    return answers
+
+
+def _sentences(pool: Pool, plan: Plan, place: int, reached: float, met: bool) -> list[str]:
+    one = pool.slices[place]
+    threshold = one.sla.degradation_threshold
+    sentences = [plan.reasons[place]] if place in plan.reasons else []
+    if plan.shorted[place]:
+        effect = "still meets its SLA" if met else f"is degraded to {reached:.4g}, threshold {threshold:g}"
+        sentences.append(
+            f"slice {one.slice} (priority {one.priority}) {effect}: the capacities of pool {pool.problem.pool} do "
+            "not hold all slices, so higher priorities came first and equals share in proportion"
+        )
+    elif not met and not sentences:
+        sentences.append(
+            f"slice {one.slice}: the best reachable degradation within its bounds is {reached:.4g}, "
+            f"threshold {threshold:g}"
+        )
+    outside = _outside_training(pool, place, plan.allocations[place])
+    return [*sentences, *([outside] if outside else [])]
+
+
+def _outside_training(pool: Pool, place: int, allocation: Tensor) -> str:
+    """Return a sentence that names the inputs for which the model was never measured, or nothing."""
+    one = pool.slices[place]
+    header = pool.models[one.model].header
+    expected = [users for users, weight in zip(one.traffic.users, one.traffic.weights, strict=True) if weight > 0]
+    inputs = [("users", min(expected), header.users), ("users", max(expected), header.users)]
+    for resource in header.resources:
+        value = float(allocation[pool.names.index(resource.name)])
+        inputs.append((resource.name, value, resource.trained))
+    outside = [
+        f"{name} {value:.6g} (trained {trained.low:g} to {trained.high:g})"
+        for name, value, trained in inputs
+        if value > 0.0 and not trained.low <= value <= trained.high
+    ]
+    return f"model {one.model} extrapolates: {', '.join(dict.fromkeys(outside))}" if outside else ""
+
+
+def _degradation_prices(pool: Pool, plan: Plan) -> Sequence[float]:
+    prices = torch.zeros(len(pool.slices), dtype=torch.float64)
+    for batch in pool.batches:
+        places, columns = list(batch.position), pool.columns_of(batch)
+        dearer = batch.with_prices(plan.prices[columns])
+        prices[places] = degradation_prices(dearer, batch.points(plan.allocations[places][:, columns]))
+    result: list[float] = prices.clamp(max=1e12).tolist()
+    return result

@@ -1,0 +1,57 @@
+"""A problem as a solver keeps it: batches by model, and allocations [S, R] over all of the pool's resources."""
+
+import torch
+from torch import Tensor
+
+from microopt.messages import Problem, SliceProblem
+from microopt_optimizer.solver.base import Models
+from microopt_optimizer.solver.batch import Batch, batches
+
+
+class Pool:
+    """S slices in the problem's order, R resources in the order of `names`; what a slice lacks is 0 to 0."""
+
+    def __init__(self, problem: Problem, models: Models) -> None:
+        self.problem = problem
+        self.models = models
+        self.names = tuple(problem.resources)
+        specs = [problem.resources[name] for name in self.names]
+        self.weights = torch.tensor([spec.weight for spec in specs], dtype=torch.float64)
+        self.capacity = torch.tensor([spec.capacity for spec in specs], dtype=torch.float64)
+        self.floors = self._bounds("floor")
+        self.ceilings = self._bounds("ceiling")
+        self.batches = batches(problem, models)
+
+    @property
+    def slices(self) -> list[SliceProblem]:
+        """Return the slices of the problem."""
+        return self.problem.slices
+
+    def columns_of(self, batch: Batch) -> list[int]:
+        """Return where in `names` the batch's resources are."""
+        return [self.names.index(name) for name in batch.model.header.resource_names]
+
+    def spread(self, batch: Batch, allocations: Tensor) -> Tensor:
+        """Return a batch's allocations [..., K] over all of the pool's resources, [..., R]."""
+        spread = torch.zeros(*allocations.shape[:-1], len(self.names), dtype=torch.float64)
+        spread[..., self.columns_of(batch)] = allocations
+        return spread
+
+    def degradation(self, allocations: Tensor) -> Tensor:
+        """Return E(β) [S] at allocations [S, R], in float64; 0 for slices without traffic."""
+        degradation = torch.zeros(len(self.slices), dtype=torch.float64)
+        for batch in self.batches:
+            places = list(batch.position)
+            degradation[places] = batch.at(allocations[places][:, self.columns_of(batch)])
+        return degradation
+
+    def within_capacity(self, allocations: Tensor) -> bool:
+        """Return whether the allocations' sum is within every capacity."""
+        return bool((allocations.sum(0) <= self.capacity).all())
+
+    def _bounds(self, side: str) -> Tensor:
+        rows = [
+            [getattr(one.bounds[name], side) if name in one.bounds else 0.0 for name in self.names]
+            for one in self.problem.slices
+        ]
+        return torch.tensor(rows, dtype=torch.float64)

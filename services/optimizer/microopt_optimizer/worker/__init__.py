@@ -1,0 +1,1 @@
+"""The optimizer worker: answers problems from the bus with the solvers of this package."""

@@ -1,0 +1,127 @@
+"""The worker's shell: one endpoint for each solver that it serves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated
+
+import torch
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from microopt import subjects
+from microopt.agent import Agent, Context
+from microopt.errors import ModelError
+from microopt.messages import Problem, SliceProblem, SliceSolution, Solution
+from microopt.settings import Settings
+from microopt.specs import ResourceSpec
+from microopt_optimizer.model_file import TrainedModel
+from microopt_optimizer.model_store import ModelStore
+from microopt_optimizer.solver.base import Solver
+from microopt_optimizer.solver.registry import create
+
+
+class OptimizerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table [optimizer]."""
+
+    serve: Annotated[tuple[str, ...], Meta(min_length=1)] = ("microopt", "peak")
+    """Which optimizers this worker answers for."""
+    models: dict[str, str] = {}
+    """Files that win over the object store: model name → path."""
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
+    """CPU threads of one solve; more workers scale better than more threads."""
+
+
+class Worker:
+    """Loads the models of a problem and solves it beside the event loop, one at a time."""
+
+    def __init__(self, settings: OptimizerSettings) -> None:
+        self._settings = settings
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="solve")
+        self._models: ModelStore | None = None
+
+    @asynccontextmanager
+    async def lifespan(self, context: Context) -> AsyncIterator[None]:
+        """Open the model store; wait for the solve in hand when leaving."""
+        torch.set_num_threads(self._settings.threads)
+        self._models = ModelStore(context.bus, self._settings.models)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._executor.shutdown)
+
+    async def solve(self, solver: Solver, name: str, problem: Problem, context: Context) -> Solution:
+        """Answer `problem`; a slice whose model cannot be used is told so, and the others are solved."""
+        models, broken = await self._load(problem, context)
+        solvable = _without(problem, set(broken))
+        if solvable is None:
+            solution = Solution(pool=problem.pool, interval=problem.interval, optimizer=name, slices=[])
+        else:
+            loop = asyncio.get_running_loop()
+            solution = await loop.run_in_executor(self._executor, solver.solve, solvable, models)
+        refused = [
+            SliceSolution(slice=slice_, allocation={}, status="infeasible", reason=reason)
+            for slice_, reason in broken.items()
+        ]
+        context.log.info("solved", optimizer=name, pool=problem.pool, solve_s=round(solution.solve_s, 4))
+        return replace(solution, slices=[*solution.slices, *refused])
+
+    async def _load(self, problem: Problem, context: Context) -> tuple[dict[str, TrainedModel], dict[str, str]]:
+        """Return the models that can be used, and the slices whose model cannot, with the reason."""
+        if self._models is None:
+            raise ModelError("the model store is not open")
+        models: dict[str, TrainedModel] = {}
+        broken: dict[str, str] = {}
+        for item in problem.slices:
+            try:
+                model = models.get(item.model) or await self._models.get(item.model)
+                model.require_resources(tuple(item.bounds))
+                _require_qos(item, model)
+                models[item.model] = model
+            except ModelError as error:
+                context.log.error("model_unusable", slice=item.slice, error=str(error))
+                broken[item.slice] = str(error)
+        return models, broken
+
+
+def _require_qos(item: SliceProblem, model: TrainedModel) -> None:
+    header, sla = model.header, item.sla
+    if (header.qos_metric, header.higher_is_better) != (sla.qos_metric, sla.higher_is_better):
+        raise ModelError(
+            f"model {model.name} predicts {header.qos_metric} (higher_is_better={header.higher_is_better}), "
+            f"the SLA is on {sla.qos_metric} (higher_is_better={sla.higher_is_better})"
+        )
+
+
+def _without(problem: Problem, broken: set[str]) -> Problem | None:
+    """Return the problem of the other slices, with the capacity that the broken ones leave by keeping theirs."""
+    slices = [s for s in problem.slices if s.slice not in broken]
+    if not slices:
+        return None
+    kept: dict[str, float] = {}
+    for item in problem.slices:
+        if item.slice in broken:
+            for resource, value in item.current.items():
+                kept[resource] = kept.get(resource, 0.0) + value
+    resources: dict[str, ResourceSpec] = {
+        name: replace(spec, capacity=max(0.0, spec.capacity - kept.get(name, 0.0)))
+        for name, spec in problem.resources.items()
+    }
+    return replace(problem, slices=slices, resources=resources)
+
+
+def build(settings: Settings) -> Agent:
+    """Return the worker.
+
+    Raises:
+        ConfigError: `[optimizer] serve` names a solver that is not known.
+    """
+    table = settings.table("optimizer", OptimizerSettings)
+    worker = Worker(table)
+    agent = Agent("optimizer", description="solves problems of slices", lifespan=worker.lifespan)
+    for name in table.serve:
+        handler = partial(worker.solve, create(name), name)
+        agent.endpoint(name, subjects.optimize(name), Problem, metadata={"algorithm": name})(handler)
+    return agent

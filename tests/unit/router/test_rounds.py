@@ -1,0 +1,62 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from microopt.messages import Allocation, Interval
+from microopt_optimizer.router.rounds import Round, problem
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+INTERVAL = Interval(START, 2.0)
+
+
+@pytest.fixture
+def slices(make_slice):
+    return {name: make_slice(name) for name in ("1", "2", "3")}
+
+
+def allocated(name, start=START, **values):
+    return Allocation(
+        slice=name,
+        pool="edge",
+        interval=Interval(start, 2.0),
+        epoch=1,
+        values={"transport_bandwidth": 10.0, "gnb_cpu": 1000.0, **values},
+        valid_until=start + timedelta(seconds=2),
+        optimizer="peak",
+        status="optimal",
+    )
+
+
+def test_a_round_is_complete_with_every_slice_of_the_pool_and_interval_length(slices, make_slice, make_forecast):
+    slices["4"] = make_slice("4", pool="core")
+    slices["5"] = make_slice("5", interval_s=600.0)
+    current = Round("edge", INTERVAL)
+    for name in ("1", "2"):
+        current.add(make_forecast(name, start=START))
+    assert not current.is_complete(slices)
+    current.add(make_forecast("3", start=START))
+    assert current.is_complete(slices)
+
+
+def test_only_slices_without_an_allocation_for_the_interval_are_pending(slices, make_forecast):
+    current = Round("edge", INTERVAL)
+    for name in ("1", "2", "3", "9"):
+        current.add(make_forecast(name, start=START))
+    last = {"1": allocated("1"), "2": allocated("2", start=START - timedelta(seconds=2)), "3": None}
+    assert set(current.pending(slices, last)) == {"2", "3"}
+
+
+def test_slices_that_are_not_asked_keep_their_share_of_the_capacity(slices, make_pool, make_slice, make_forecast):
+    slices["3"] = make_slice("3", peak_allocation={"transport_bandwidth": 30.0, "gnb_cpu": 3000.0})
+    asked = {"1": make_forecast("1", start=START)}
+    got = problem(make_pool(), INTERVAL, asked, slices, {"1": allocated("1"), "2": allocated("2"), "3": None}, 1.0)
+    assert got.resources["transport_bandwidth"].capacity == pytest.approx(100.0 - 10.0 - 30.0)
+    assert got.resources["gnb_cpu"].capacity == pytest.approx(9000.0 - 1000.0 - 3000.0)
+    assert [s.slice for s in got.slices] == ["1"]
+    assert got.slices[0].current == {"transport_bandwidth": 10.0, "gnb_cpu": 1000.0}
+
+
+def test_capacity_left_is_never_negative(slices, make_pool, make_forecast):
+    last = {"2": allocated("2", transport_bandwidth=99.0), "3": allocated("3", transport_bandwidth=99.0)}
+    got = problem(make_pool(), INTERVAL, {"1": make_forecast("1", start=START)}, slices, last, 1.0)
+    assert got.resources["transport_bandwidth"].capacity == 0.0
