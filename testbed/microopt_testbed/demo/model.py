@@ -1,0 +1,85 @@
+"""The demo's slice model: of the authors' measurements where present, else of a sweep of the emulated slice."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import torch
+from rich.console import Console
+
+from microopt.errors import ConfigError, ModelError
+from microopt.messages import Interval, Problem, SliceProblem, Traffic
+from microopt_optimizer import model_file, training
+from microopt_optimizer.cli import describe, train_with_progress
+from microopt_optimizer.dataset import Dataset, dataset_from_arrays
+from microopt_optimizer.dataset_csv import read_csv
+from microopt_optimizer.model_file import TrainedModel
+from microopt_optimizer.solver.peak import PeakSolver
+from microopt_testbed.demo import scenario
+from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
+from microopt_testbed.sweep import sweep
+from microopt_testbed.traffic import FIRST_MONDAY, data_folder
+
+AUTHORS_CSV: Final = Path("microopt_authors") / "train_dataset.csv"
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """A model, and what it was trained on."""
+
+    model: TrainedModel
+    source: str
+
+
+def prepare(folder: Path, console: Console) -> DemoModel:
+    """Return the model from `folder`, trained first if the data or the way to train are new."""
+    torch.set_num_threads(1)
+    rows, source = _rows(console)
+    key = hashlib.sha256(rows.sha256().encode() + msgspec.json.encode(training.FAST)).hexdigest()[:16]
+    path = folder / f"{scenario.MODEL}-{key}.safetensors"
+    try:
+        return DemoModel(model_file.load(path, scenario.MODEL), source)
+    except ModelError:  # not trained yet, or cut off
+        model = train_with_progress(rows, training.FAST, console, name=scenario.MODEL)
+        folder.mkdir(parents=True, exist_ok=True)
+        model_file.save(model, path)
+        return DemoModel(model, source)
+
+
+def _rows(console: Console) -> tuple[Dataset, str]:
+    path = data_folder() / AUTHORS_CSV
+    if path.is_file():
+        rows, report = read_csv(path)
+        console.print(describe(path, report), highlight=False)
+        return rows, "the measurements of the paper's authors"
+    table = sweep()
+    rows = dataset_from_arrays(
+        table[:, 0],
+        table[:, 1:3],
+        table[:, 3],
+        names=(GNB_CPU, TRANSPORT_BANDWIDTH),
+        units=(scenario.UNITS[GNB_CPU], scenario.UNITS[TRANSPORT_BANDWIDTH]),
+    )
+    return rows, "a sweep of the emulated slice"
+
+
+def peak_allocation(model: TrainedModel) -> dict[str, float]:
+    """Return Peak-alloc (paper §VI-A2): what static planning gives a slice.
+
+    Raises:
+        ConfigError: nothing within the bounds is enough.
+    """
+    plan = scenario.Scenario().desired({name: 1.0 for name in scenario.WEIGHTS})
+    spec = plan.slices[0]
+    ask = SliceProblem(
+        slice=spec.slice, sla=spec.sla, traffic=Traffic((5.0,), (1.0,)), bounds=spec.bounds, model=spec.model
+    )
+    problem = Problem(
+        pool=spec.pool, interval=Interval(FIRST_MONDAY, 1.0), resources=plan.pools[0].resources, slices=[ask]
+    )
+    answer = PeakSolver().solve(problem, {spec.model: model}).slices[0]
+    if answer.status == "infeasible":
+        raise ConfigError(f"peak allocation: {answer.reason}")
+    return answer.allocation

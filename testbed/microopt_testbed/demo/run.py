@@ -1,0 +1,165 @@
+"""Running the demo: broker and agents as processes, the day's events, and the end."""
+
+import asyncio
+import json
+import math
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from microopt import desired, streams
+from microopt.broker import Broker, free_port
+from microopt.bus import Bus
+from microopt.cli.route import put as put_route
+from microopt.errors import ConfigError
+from microopt.runtime import serve
+from microopt.settings import NatsSettings, Settings
+from microopt.supervise import Child, Supervisor, role_command
+from microopt_optimizer import model_file, model_store
+from microopt_optimizer.model_file import TrainedModel
+from microopt_testbed.demo import history, scenario
+from microopt_testbed.demo.observe import Record, observer
+from microopt_testbed.demo.scenario import Scenario
+from microopt_testbed.demo.summary import Event
+
+ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator")
+READY_WITHIN_S: Final = 60.0
+HEAD_START_S: Final = 8.0
+"""Between seeding the past and the first slot: the forecaster reads the past, the emulator starts."""
+
+
+@dataclass
+class DemoRun:
+    """What the live table shows and the summary is made of."""
+
+    plan: Scenario
+    start_s: float = math.nan
+    record: Record = field(default_factory=Record)
+    events: list[Event] = field(default_factory=list)
+    phase: str = "starting"
+
+    @property
+    def interval(self) -> int:
+        """Return the interval that is played now; negative before the first."""
+        return math.floor((time.time() - self.start_s) / self.plan.interval_s)
+
+
+class Demo:
+    """The system under demonstration."""
+
+    def __init__(self, run: DemoRun, model: TrainedModel, peak: dict[str, float], logs: Path, store: Path) -> None:
+        self._run = run
+        self._plan = run.plan
+        self._model = model
+        self._peak = peak
+        self._logs = logs
+        self._store = store
+        self._supervisor = Supervisor()
+        self._ports: dict[str, int] = {}
+
+    async def play(self) -> None:
+        """Start everything, play the day with its events, end everything in order."""
+        async with AsyncExitStack() as stack:
+            broker = Broker(self._store)
+            await broker.start()
+            stack.push_async_callback(broker.stop)
+            bus = await stack.enter_async_context(
+                await Bus.connect(NatsSettings(url=broker.url), "demo", within_s=10)
+            )
+            await streams.provision(bus.js)
+            await desired.put(bus, self._plan.desired(self._peak))
+            await model_store.publish(bus, scenario.MODEL, model_file.to_bytes(self._model))
+            await stack.enter_async_context(_observing(broker.url, self._run.record))
+            stack.push_async_callback(self._supervisor.stop)
+            await self._start_agents(broker.url, bus)
+            await self._play_day(bus)
+            self._run.phase = "stopping"
+
+    async def _start_agents(self, url: str, bus: Bus) -> None:
+        self._run.phase = "starting the agents"
+        for role in ROLES:
+            await self._start(role, url, {"actuator": scenario.actuator_table()}.get(role, {}))
+        await asyncio.gather(*(self._ready(role) for role in ROLES))
+        self._run.phase = "telling the forecaster the last days"
+        interval_s = self._plan.interval_s
+        self._run.start_s = math.ceil((time.time() + HEAD_START_S) / interval_s) * interval_s
+        outside = self._plan.emulator(self._run.start_s, self._peak)
+        await history.publish(bus, outside, self._plan.history_days)
+        await self._start("testbed", url, msgspec.to_builtins(outside))
+        await self._ready("testbed")
+        if time.time() > self._run.start_s:
+            raise ConfigError("this machine is too slow for the demo's pace; use a longer --interval-s")
+
+    async def _start(self, role: str, url: str, table: dict[str, Any]) -> None:
+        self._ports[role] = free_port()
+        environment = {
+            "NATS_URL": url,
+            "MICROOPT_HTTP_PORT": str(self._ports[role]),
+            "MICROOPT_LOG_FORMAT": "json",
+        }
+        for key, value in table.items():
+            if value is not None:
+                text = json.dumps(value) if isinstance(value, list | dict) else str(value)
+                environment[f"MICROOPT_{role.upper()}_{key.upper()}"] = text
+        log_path = self._logs / f"{role}.log"
+        await self._supervisor.start(Child(role, role_command(role), environment, log_path))
+
+    async def _ready(self, role: str) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not await asyncio.to_thread(_is_ready, self._ports[role]):
+            if time.monotonic() > deadline:
+                raise ConfigError(f"{role} is not ready; see {self._logs / f'{role}.log'}")
+            await asyncio.sleep(0.1)
+
+    async def _play_day(self, bus: Bus) -> None:
+        self._run.phase = "running"
+        plan = self._plan
+        agenda: list[tuple[float, Callable[[], Any]]] = []
+        if plan.swap_at < plan.intervals:
+            # In the middle of the interval before: the very next decision is the new optimizer's.
+            agenda.append((self._at(plan.swap_at - 0.5), lambda: self._swap(bus)))
+        if plan.kill_at < plan.intervals:
+            agenda.append((self._at(plan.kill_at) - 8 * plan.slot_s, self._kill))
+        for when, act in sorted(agenda, key=lambda item: item[0]):
+            await asyncio.sleep(max(0.0, when - time.time()))
+            await act()
+        # Two slots more: the collector publishes a slot after it has ended.
+        await asyncio.sleep(max(0.0, self._at(plan.intervals) + 4 * plan.slot_s + 0.5 - time.time()))
+
+    def _at(self, interval: float) -> float:
+        return self._run.start_s + interval * self._plan.interval_s
+
+    async def _swap(self, bus: Bus) -> None:
+        await put_route(bus, scenario.POOL, "microopt", by="demo", reason="the demo's swap")
+        self._run.events.append(Event("routed from peak to microopt", self._plan.swap_at, ""))
+
+    async def _kill(self) -> None:
+        await self._supervisor.kill("optimizer")
+        self._run.events.append(Event("optimizer process killed (SIGKILL)", self._plan.kill_at, ""))
+
+
+@asynccontextmanager
+async def _observing(url: str, record: Record) -> AsyncIterator[None]:
+    settings = Settings({"nats": {"url": url}, "http": {"port": 0}}, "demo")
+    stop = asyncio.Event()
+    task = asyncio.create_task(serve(observer(record), settings, stop), name="observer")
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1):  # our own port
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
