@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from microopt.ids import NAME_PATTERN
 
@@ -25,6 +26,11 @@ class Sla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Named after the attribute of TS 28.541 where there is one; this one is dLThptPerUE."""
     qos_unit: str = "Mbit/s"
     higher_is_better: bool = True
+
+    def tightened(self, margin: float) -> "Sla":
+        """Return the SLA with its QoS threshold better by the share `margin`."""
+        factor = 1.0 + margin if self.higher_is_better else 1.0 - margin
+        return replace(self, qos_threshold=self.qos_threshold * factor)
 
 
 class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,8 +70,10 @@ class PoolSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 class SliceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="microopt.slice.v1"):
     """One slice: its SLA, its pool, the bounds of its resources, and its times.
 
-    `lead_s` is how long before an interval its forecast is made (default: one slot). `blind_policy` rules when
-    no fresh allocation can be had: `hold` the last one, take `peak_allocation`, or the `max` of both.
+    `lead_s` is how long before an interval its forecast is made (default: one slot). `qos_margin` tightens the
+    QoS threshold that optimizers are asked for, against errors of the slice model (docs/adr/0004-qos-margin.md).
+    `blind_policy` rules when no fresh allocation can be had: `hold` the last one, take `peak_allocation`, or the
+    `max` of both.
     """
 
     slice: str
@@ -77,6 +85,7 @@ class SliceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     slot_s: _Seconds = 60.0
     season_s: _Seconds = 86_400.0
     lead_s: _Seconds | None = None
+    qos_margin: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.1
     peak: PeakSla = PeakSla()
     peak_allocation: dict[_Name, _Quantity] = {}
     blind_policy: BlindPolicy = "hold"

@@ -31,7 +31,7 @@ from microopt_testbed.demo.summary import Event
 
 ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator")
 READY_WITHIN_S: Final = 60.0
-HEAD_START_S: Final = 8.0
+HEAD_START_S: Final = 12.0
 """Between seeding the past and the first slot: the forecaster reads the past, the emulator starts."""
 
 

@@ -53,6 +53,7 @@ def test_slices_that_are_not_asked_keep_their_share_of_the_capacity(slices, make
     assert got.resources["transport_bandwidth"].capacity == pytest.approx(100.0 - 10.0 - 30.0)
     assert got.resources["gnb_cpu"].capacity == pytest.approx(9000.0 - 1000.0 - 3000.0)
     assert [s.slice for s in got.slices] == ["1"]
+    assert got.slices[0].sla.qos_threshold == pytest.approx(4.4)
     assert got.slices[0].current == {"transport_bandwidth": 10.0, "gnb_cpu": 1000.0}
 
 

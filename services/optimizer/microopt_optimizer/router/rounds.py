@@ -92,7 +92,7 @@ def _left(spec: ResourceSpec, kept: float) -> ResourceSpec:
 def _slice(spec: SliceSpec, forecast: Forecast, last: Allocation | None) -> SliceProblem:
     return SliceProblem(
         slice=spec.slice,
-        sla=spec.sla,
+        sla=spec.sla.tightened(spec.qos_margin),
         traffic=forecast.traffic,
         bounds=spec.bounds,
         model=spec.model,

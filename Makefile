@@ -1,0 +1,58 @@
+# Every target that needs an environment makes it first (scripts/setup.sh says how, and what can be set).
+VENV ?= .venv
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_INDEX_URL ?=
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+export VENV PYTHON TORCH TORCH_INDEX_URL
+
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-demo demo test check format schemas bench constraints clean distclean
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+setup: ## make .venv with everything that tests and checks need
+	@sh scripts/setup.sh dev
+
+setup-demo:
+	@sh scripts/setup.sh all
+
+demo: setup-demo ## run the main job on an emulated slice (DEMO_ARGS=...)
+	@$(BIN)/microopt demo $(DEMO_ARGS)
+
+test: setup ## run all tests (PYTEST_ARGS="-k router")
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup ## check format, lint, types, layers, spelling and generated schemas
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/microopt schemas --check docs/schemas
+
+format: setup ## put the code in form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: setup ## write the JSON schemas of the messages to docs/schemas
+	$(BIN)/microopt schemas docs/schemas
+
+bench: setup ## measure (BENCH_ARGS=...)
+	@$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+constraints: ## pin the newest versions of all dependencies in constraints.txt
+	@sh scripts/constraints.sh
+
+clean: ## remove caches and build outputs
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . \( -name .git -o -name .venv \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	@if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
