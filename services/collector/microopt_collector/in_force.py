@@ -1,0 +1,35 @@
+"""Which allocation a slice had in a slot, from what the actuators report."""
+
+from collections import defaultdict, deque
+from datetime import datetime
+from typing import Final
+
+from microopt.messages import Actuation
+
+HISTORY: Final = 64
+"""Changes kept of each resource: a slot is closed a little after its end, when the next value may be in force."""
+
+_IN_FORCE: Final = frozenset({"applied", "verified", "effective"})
+
+
+class AllocationsInForce:
+    """The observed values of each slice's resources, in each resource's unit, and since when."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, dict[str, deque[tuple[datetime, float | None]]]] = defaultdict(dict)
+
+    def note(self, actuation: Actuation) -> None:
+        """Take one report; refusals and failures change nothing, and a value not read back is unknown."""
+        if actuation.state not in _IN_FORCE:
+            return
+        changes = self._changes[actuation.slice].setdefault(actuation.resource, deque(maxlen=HISTORY))
+        changes.append((actuation.at, actuation.observed))
+
+    def before(self, slice: str, end: datetime) -> dict[str, float]:
+        """Return the values that were in force just before `end`, of the resources for which they are known."""
+        found: dict[str, float] = {}
+        for resource, changes in self._changes.get(slice, {}).items():
+            value = next((value for at, value in reversed(changes) if at < end), None)
+            if value is not None:
+                found[resource] = value
+        return found

@@ -1,0 +1,18 @@
+"""One file a source; a new one is its settings in `SourceSettings` and its line in `make`."""
+
+from nats.aio.client import Client
+
+from microopt_collector.sources.base import Source
+from microopt_collector.sources.nats import NatsSource, NatsSourceSettings
+from microopt_collector.sources.testbed import TestbedSourceSettings, testbed_source
+
+SourceSettings = NatsSourceSettings | TestbedSourceSettings
+
+
+def make(settings: SourceSettings, client: Client) -> Source:
+    """Return the source that `settings` describe; it does nothing before it is run."""
+    match settings:
+        case NatsSourceSettings():
+            return NatsSource(settings, client)
+        case TestbedSourceSettings():
+            return testbed_source(settings, client)

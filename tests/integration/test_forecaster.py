@@ -1,0 +1,268 @@
+"""The forecaster, from stored telemetry to forecasts, against a real server."""
+
+import asyncio
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from microopt import codec, streams
+from microopt.agent import Agent
+from microopt.messages import Forecast, Telemetry
+from microopt.settings import Settings
+from microopt.testing import eventually, running
+from microopt_forecaster import models
+from microopt_forecaster.agent import build
+from microopt_forecaster.history import History
+from microopt_forecaster.models.seasonal_naive import SeasonalNaive
+
+SLICE = "1-000001"
+SLOT_S, INTERVAL_S, SEASON_S = 0.1, 0.5, 5.0
+SLOTS_A_SEASON = 50
+SEASONS = 4
+
+
+@pytest.fixture
+def spec(make_slice):
+    return make_slice(slot_s=SLOT_S, interval_s=INTERVAL_S, season_s=SEASON_S)
+
+
+@pytest.fixture
+def past(telemetry):
+    """Build the telemetry of the last `seasons` seasons, up to now; users rise in each season and between them."""
+
+    def build(seasons: int = SEASONS, slice_: str = SLICE) -> list[Telemetry]:
+        now = int(time.time() / SLOT_S)
+        slots = range(now - seasons * SLOTS_A_SEASON, now)
+        zero = telemetry(0).time - timedelta(seconds=telemetry(0).time.timestamp())
+        return [
+            telemetry(
+                slice=slice_,
+                time=zero + timedelta(milliseconds=100 * n),
+                slot_s=SLOT_S,
+                users=float(n % SLOTS_A_SEASON // 10 + n // SLOTS_A_SEASON % 7),
+            )
+            for n in slots
+        ]
+
+    return build
+
+
+async def store(bus, samples):
+    """Store telemetry as the collector does, only faster."""
+    waiting = [
+        await bus.js.publish_async(
+            f"microopt.telemetry.{s.slice}", codec.encode(s), headers={"Nats-Msg-Id": s.message_id}
+        )
+        for s in samples
+    ]
+    await asyncio.gather(*waiting)
+
+
+@asynccontextmanager
+async def forecasting(broker, http_port=0, make=models.make):
+    agent = build(Settings({}, origin="test"), make)
+    async with running(agent, broker.url, http={"port": http_port}) as process:
+        yield process
+
+
+@asynccontextmanager
+async def hearing(broker):
+    """Follow every stored forecast, from the first."""
+    ear, heard = Agent("ear"), []
+
+    @ear.on(Forecast, start="all")
+    async def hear(forecast, _):
+        heard.append(forecast)
+
+    async with running(ear, broker.url):
+        yield heard
+
+
+def expected(samples, forecast, spec):
+    """Forecast the same interval from the whole past."""
+    history = History(spec.slot_s, 15 * spec.season_s + 2 * spec.interval_s)
+    for sample in samples:
+        history.add(sample.time.timestamp(), sample.users)
+    start = forecast.interval.start.timestamp()
+    return SeasonalNaive(spec.season_s).forecast(history, start, forecast.interval.duration_s)
+
+
+def of(heard, slice_):
+    return [f for f in heard if f.slice == slice_]
+
+
+async def counted(port, metric):
+    """Return the value of one metric of an agent, 0 while it is not there."""
+
+    def get():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
+    try:
+        lines = (await asyncio.to_thread(get)).splitlines()
+    except urllib.error.URLError:  # not up yet
+        return 0.0
+    return next((float(line.split()[-1]) for line in lines if line.startswith(metric)), 0.0)
+
+
+async def test_the_current_and_each_further_interval_is_forecast_from_the_stored_telemetry(
+    bus, broker, spec, past
+):
+    samples = past()
+    await store(bus, samples)
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    async with hearing(broker) as heard, forecasting(broker):
+        await eventually(lambda: len(heard) >= 3)
+    assert heard[0].interval.start < heard[0].made_at  # it had begun before the forecaster did
+    starts = [f.interval.start.timestamp() for f in heard]
+    assert all(start % INTERVAL_S == 0 for start in starts)
+    assert {later - earlier for earlier, later in pairwise(starts)} == {INTERVAL_S}
+    assert {f.interval.duration_s for f in heard} == {INTERVAL_S}
+    assert {f.model for f in heard} == {"seasonal-naive"}
+    assert [f.traffic for f in heard] == [expected(samples, f, spec) for f in heard]
+
+
+async def test_a_forecast_is_made_its_lead_before_the_interval(bus, broker, spec, past):
+    await store(bus, past())
+    await bus.put_spec(streams.SLICES, SLICE, msgspec.structs.replace(spec, lead_s=3.0))
+    async with hearing(broker) as heard, forecasting(broker):
+        await eventually(lambda: len(heard) >= 6)
+    lead_s = [(f.interval.start - f.made_at).total_seconds() for f in heard]
+    assert max(lead_s) <= 3.0
+    assert max(lead_s) > 1.0
+
+
+async def test_no_forecast_comes_from_a_history_that_is_read_in_part(bus, broker, spec, past):
+    spec = msgspec.structs.replace(spec, lead_s=4.0)
+    samples = past(15)
+    await store(bus, [s for n in range(2) for s in _renamed(samples, f"{n + 2}")] + samples)
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    async with hearing(broker) as heard, forecasting(broker):
+        await eventually(lambda: len(heard) >= 4)
+    assert heard[0].interval.start < heard[0].made_at  # even the first, which is made at once
+    assert [f.traffic for f in heard] == [expected(samples, f, spec) for f in heard]
+
+
+def _renamed(samples, slice_):
+    return [msgspec.structs.replace(s, slice=slice_) for s in samples]
+
+
+async def test_a_killed_forecaster_says_no_forecast_again(bus, broker, spec, past):
+    await store(bus, past())
+    await bus.put_spec(streams.SLICES, SLICE, msgspec.structs.replace(spec, lead_s=5.0))
+    async with hearing(broker) as heard:
+        async with forecasting(broker) as first:
+            await eventually(lambda: len(heard) >= 10)
+            first.task.cancel()  # as kill -9
+            await asyncio.wait({first.task})
+        last = heard[-1].interval.start
+        async with forecasting(broker):
+            await eventually(lambda: heard[-1].interval.start > last)
+    starts = [f.interval.start for f in heard]
+    assert starts == sorted(set(starts))
+
+
+async def test_a_forecast_is_not_repeated_when_the_server_forgot_its_id(bus, broker, spec, past, make_forecast):
+    await store(bus, past())
+    await bus.put_spec(streams.SLICES, SLICE, msgspec.structs.replace(spec, lead_s=5.0))
+    begin = datetime.fromtimestamp(time.time() // INTERVAL_S * INTERVAL_S, UTC)
+    starts = [begin + n * timedelta(seconds=INTERVAL_S) for n in range(10)]
+    for start in starts:  # without ids, as if they were said long before
+        forecast = make_forecast(start=start, duration_s=INTERVAL_S)
+        await bus.js.publish(f"microopt.forecast.{SLICE}", codec.encode(forecast))
+    async with hearing(broker) as heard, forecasting(broker):
+        await eventually(lambda: len(heard) > len(starts))
+    assert min(f.interval.start for f in heard[len(starts) :]) > starts[-1]
+
+
+async def test_replicas_say_each_forecast_once(bus, broker, spec, past, unused_port):
+    await store(bus, past())
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    duplicates = 'microopt_forecaster_forecasts_total{outcome="duplicate"}'
+    new = 'microopt_forecaster_forecasts_total{outcome="new"}'
+    async with (
+        hearing(broker) as heard,
+        forecasting(broker),
+        forecasting(broker, http_port=unused_port),
+    ):
+        await eventually(lambda: len(heard) >= 2)
+
+        async def said():
+            return await counted(unused_port, duplicates) + await counted(unused_port, new)
+
+        await eventually(said)
+    assert set(Counter(f.interval.start for f in heard).values()) == {1}
+
+
+async def test_a_cold_start_forecasts_as_soon_as_three_intervals_are_known(bus, broker, spec, past, unused_port):
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    unknown = 'microopt_forecaster_forecasts_total{outcome="unknown"}'
+    async with hearing(broker) as heard, forecasting(broker, http_port=unused_port):
+        await eventually(lambda: counted(unused_port, unknown))
+        assert heard == []
+        begin = time.time()
+
+        async def goes_on():
+            await store(bus, [s for s in past() if s.time.timestamp() >= begin])
+            return heard
+
+        [first, *_] = await eventually(goes_on)
+    assert first.interval.start.timestamp() >= begin + 2 * INTERVAL_S
+
+
+class Broken:
+    """A model that can forecast nothing."""
+
+    name = "broken"
+
+    def forecast(self, history, interval_start, interval_s):
+        raise ZeroDivisionError("a bug")
+
+
+async def test_a_slice_that_cannot_be_forecast_stops_no_other(bus, broker, spec, past, unused_port):
+    def make(spec, settings):
+        return Broken() if spec.slice == "2" else models.make(spec, settings)
+
+    for slice_ in ("2", SLICE):
+        await store(bus, past(slice_=slice_))
+        await bus.put_spec(streams.SLICES, slice_, msgspec.structs.replace(spec, slice=slice_))
+    async with hearing(broker) as heard, forecasting(broker, http_port=unused_port, make=make):
+        await eventually(lambda: counted(unused_port, 'microopt_forecaster_forecasts_total{outcome="failed"}'))
+        before = len(of(heard, SLICE))
+        await eventually(lambda: len(of(heard, SLICE)) > before)
+    assert of(heard, "2") == []
+
+
+async def test_telemetry_from_the_future_is_kept_and_moves_no_history(bus, broker, spec, past):
+    samples = past()
+    await store(bus, samples)
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    absurd = msgspec.structs.replace(samples[-1], time=samples[-1].time + timedelta(days=3650))
+    async with hearing(broker) as heard, forecasting(broker):
+        await eventually(lambda: heard)
+        await bus.publish(absurd)
+        before = len(heard)
+        await eventually(lambda: len(heard) >= before + 2)
+        kept = await bus.js.get_last_msg(streams.DEAD, "microopt.dead.forecaster")
+    assert "in the future" in kept.headers["Microopt-Error"]
+    assert [f.traffic for f in heard] == [expected(samples, f, spec) for f in heard]
+
+
+async def test_a_last_telemetry_that_cannot_be_read_only_delays_the_first_forecast(bus, broker, spec, past):
+    await store(bus, past())
+    await bus.js.publish(f"microopt.telemetry.{SLICE}", b"not JSON")
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    async with hearing(broker) as heard, forecasting(broker):
+
+        async def goes_on():
+            await store(bus, past(1))
+            return heard
+
+        assert await eventually(goes_on, every_s=0.1)
