@@ -247,5 +247,5 @@ async def _sleep_until(unix_s: float) -> None:
     while True:
         left_s = unix_s - time.time()
         await asyncio.sleep(min(max(left_s, 0.0), MAX_SLEEP_S))  # also at 0: requests have their turn meanwhile
-        if left_s <= MAX_SLEEP_S:
+        if left_s <= 0.0:
             return

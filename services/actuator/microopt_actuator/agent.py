@@ -1,0 +1,135 @@
+"""The actuator: each slice's last allocation, held in force by the drivers that its resources are bound to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from microopt import streams
+from microopt.agent import Agent, Context
+from microopt.errors import PermanentError
+from microopt.messages import Allocation
+from microopt.settings import Settings
+from microopt.specs import SliceSpec
+from microopt_actuator.bindings import Bindings
+from microopt_actuator.drivers.base import Driver
+from microopt_actuator.drivers.cgroup import CgroupCpu, CgroupDriver
+from microopt_actuator.drivers.record import RecordDriver
+from microopt_actuator.drivers.testbed import TestbedDriver
+from microopt_actuator.memory import Memory
+from microopt_actuator.metrics import ActuatorMetrics
+from microopt_actuator.reconciler import Reconciler
+from microopt_actuator.reports import Reports
+from microopt_actuator.settings import ActuatorSettings
+
+VALIDITY_CHECK_S = 0.25
+
+
+def _cgroup(settings: ActuatorSettings, _: Context) -> Driver:
+    own = settings.cgroup
+    cpu = CgroupCpu(Path(own.root), Path(own.proc), own.period_us, raise_parents=own.raise_parents)
+    return CgroupDriver(cpu)
+
+
+def _testbed(settings: ActuatorSettings, ctx: Context) -> Driver:
+    return TestbedDriver(ctx.bus.nc, settings.testbed.timeout_s)
+
+
+def _record(_: ActuatorSettings, __: Context) -> Driver:
+    return RecordDriver()
+
+
+DRIVERS: dict[str, Callable[[ActuatorSettings, Context], Driver]] = {
+    "cgroup": _cgroup,
+    "record": _record,
+    "testbed": _testbed,
+}
+
+
+class Actuator:
+    """The shell around the reconciler: messages in, reports out."""
+
+    _reconciler: Reconciler
+    _memory: Memory
+
+    def __init__(self, settings: ActuatorSettings) -> None:
+        self._settings = settings
+        self._bindings = Bindings(settings.bindings, DRIVERS)
+        self._reports = Reports()
+
+    @asynccontextmanager
+    async def lifespan(self, ctx: Context) -> AsyncIterator[None]:
+        """Open the drivers that are bound; at the end send the reports that wait."""
+        self._memory = Memory(ctx.bus)
+        self._reconciler = Reconciler(
+            self._bindings,
+            {name: DRIVERS[name](self._settings, ctx) for name in sorted(self._bindings.drivers)},
+            report=self._reports.put,
+            metrics=ActuatorMetrics(ctx.metrics.registry),
+            check_every_s=self._settings.check_every_s,
+        )
+        if not self._settings.bindings:
+            ctx.log.warning("nothing_bound", remedy="write bindings into the table [actuator]")
+        yield
+        await self._reports.flush(ctx.bus)
+
+    async def on_spec(self, key: str, spec: SliceSpec | None, _: Context) -> None:
+        """Take a slice's bounds and blind policy."""
+        self._reconciler.set_spec(key, spec)
+
+    async def on_allocation(self, allocation: Allocation, ctx: Context) -> None:
+        """Follow a slice's allocation, unless one with a higher epoch was accepted before, by whichever process.
+
+        Raises:
+            TemporaryError: the slice has no spec yet, or the bucket of what was accepted does not answer.
+            PermanentError: a lower epoch, or a value outside the slice's bounds.
+        """
+        if not self._reconciler.owns(allocation):
+            ctx.log.debug("allocation_of_others", slice=allocation.slice, resources=sorted(allocation.values))
+            return
+        if self._reconciler.last(allocation.slice) is None:
+            await self._restore(allocation, ctx)
+        before = self._reconciler.last(allocation.slice)
+        self._reconciler.accept(allocation)
+        if before is not self._reconciler.last(allocation.slice):
+            await self._memory.keep(allocation)
+
+    async def _restore(self, allocation: Allocation, ctx: Context) -> None:
+        """Go back to what ruled before a restart, unless `allocation` is newer than that."""
+        kept = await self._memory.recall(allocation.slice)
+        if kept is None or kept.epoch < allocation.epoch:
+            return
+        try:
+            self._reconciler.accept(kept)
+        except PermanentError as error:
+            ctx.log.warning("kept_allocation_refused", slice=kept.slice, epoch=kept.epoch, error=str(error))
+
+    async def hold(self, _: Context) -> None:
+        """Hold every resource at what it was asked for."""
+        await self._reconciler.run()
+
+    async def watch_validity(self, _: Context) -> None:
+        """Notice allocations that expire."""
+        while True:
+            self._reconciler.check_validity()
+            await asyncio.sleep(VALIDITY_CHECK_S)
+
+    async def send_reports(self, ctx: Context) -> None:
+        """Publish what became of each resource."""
+        await self._reports.run(ctx.bus)
+
+
+def build(settings: Settings) -> Agent:
+    """Return the actuator.
+
+    Raises:
+        ConfigError: a setting of [actuator] cannot be used.
+    """
+    actuator = Actuator(settings.table("actuator", ActuatorSettings))
+    agent = Agent("actuator", description="holds allocations in force", lifespan=actuator.lifespan)
+    agent.watch(streams.SLICES, SliceSpec)(actuator.on_spec)
+    agent.on(Allocation, start="last")(actuator.on_allocation)
+    agent.task("hold")(actuator.hold)
+    agent.task("validity")(actuator.watch_validity)
+    agent.task("reports")(actuator.send_reports)
+    return agent

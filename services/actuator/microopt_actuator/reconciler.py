@@ -1,0 +1,210 @@
+"""The desired state of every slice, and the workers that bring it about; it knows drivers but no bus."""
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+
+from microopt.errors import PermanentError, TemporaryError
+from microopt.messages import Actuation, Allocation
+from microopt.specs import SliceSpec
+from microopt_actuator.bindings import Bindings, Bound
+from microopt_actuator.desired import Plan, check_epoch, check_values, plan
+from microopt_actuator.drivers.base import Driver
+from microopt_actuator.metrics import ActuatorMetrics
+from microopt_actuator.worker import MAX_ERROR_CHARS, Clock, Report, Wish, Worker
+
+
+def utc_now() -> datetime:
+    """Return the time of day."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class _Slice:
+    """One slice: its last accepted allocation, since when its plan holds, and a worker a bound resource."""
+
+    spec: SliceSpec | None = None
+    allocation: Allocation | None = None
+    since_s: float = 0.0
+    blind: bool = False
+    workers: dict[str, Worker] = field(default_factory=dict)
+
+
+class Reconciler:
+    """Follows the last allocation of each slice, resource by resource, each in its own task.
+
+    Args:
+        bindings: what is bound to which driver's target.
+        drivers: the drivers that the bindings name.
+        report: takes what became of each resource; it must not block.
+        metrics: the actuator's.
+        check_every_s: time between two readings of a value that is in force.
+        clock: the time of day, with its zone.
+    """
+
+    def __init__(
+        self,
+        bindings: Bindings,
+        drivers: Mapping[str, Driver],
+        *,
+        report: Report,
+        metrics: ActuatorMetrics,
+        check_every_s: float = 2.0,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._bindings = bindings
+        self._drivers = drivers
+        self._report = report
+        self._metrics = metrics
+        self._check_every_s = check_every_s
+        self._clock = clock
+        self._slices: dict[str, _Slice] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._log = structlog.get_logger("microopt.actuator")
+
+    async def run(self) -> None:
+        """Run the workers, those that are there and those to come, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                for one in self._slices.values():
+                    for worker in one.workers.values():
+                        self._start(worker)
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
+
+    def set_spec(self, slice_: str, spec: SliceSpec | None) -> None:
+        """Take the slice's bounds and blind policy; without a spec its resources are left as they are."""
+        self._slices.setdefault(slice_, _Slice()).spec = spec
+        self._follow(slice_)
+
+    def last(self, slice_: str) -> Allocation | None:
+        """Return the allocation that was accepted last."""
+        one = self._slices.get(slice_)
+        return one.allocation if one else None
+
+    def owns(self, allocation: Allocation) -> bool:
+        """Return whether any resource of the allocation is bound here."""
+        return bool(self._bound(allocation))
+
+    def accept(self, allocation: Allocation) -> None:
+        """Follow `allocation` from now on; one that has come before changes nothing.
+
+        Raises:
+            TemporaryError: the slice has no spec yet.
+            PermanentError: a lower epoch, or a value outside the slice's bounds: all of it is refused.
+        """
+        bound = self._bound(allocation)
+        if not bound:
+            self._log.debug("allocation_of_others", slice=allocation.slice, resources=sorted(allocation.values))
+            return
+        one = self._slices.setdefault(allocation.slice, _Slice())
+        if one.spec is None:
+            raise TemporaryError(f"slice {allocation.slice}: bucket slices has no spec of it; put one there")
+        try:
+            check_epoch(allocation, one.allocation)
+            check_values(allocation, one.spec)
+        except PermanentError as error:
+            self._refuse(allocation, bound, str(error))
+            raise
+        if one.allocation is None or one.allocation.epoch < allocation.epoch:
+            one.since_s = time.monotonic()
+        elif allocation.valid_until <= one.allocation.valid_until:
+            return
+        one.allocation = allocation
+        self._follow(allocation.slice)
+
+    def check_validity(self) -> None:
+        """Let the blind policy rule where an allocation has expired; call it every so often."""
+        now = self._clock()
+        for name, one in self._slices.items():
+            if one.allocation and one.spec and not one.blind and now >= one.allocation.valid_until:
+                self._follow(name)
+
+    def _follow(self, slice_: str) -> None:
+        """Tell the workers what holds now."""
+        one = self._slices[slice_]
+        if one.allocation is None:
+            return
+        now_holds = plan(one.allocation, one.spec, self._clock())
+        self._say_whether_blind(slice_, one, now_holds)
+        values = now_holds.values or {}
+        for resource in one.workers.keys() - values.keys():
+            one.workers[resource].let_go()
+        for resource, value in values.items():
+            if worker := self._worker(slice_, resource):
+                worker.want(_wish(one.allocation, now_holds, value, one.since_s))
+
+    def _say_whether_blind(self, slice_: str, one: _Slice, now_holds: Plan) -> None:
+        blind = now_holds.blind is not None
+        self._metrics.blind.labels(slice_).set(blind)
+        if blind and not one.blind and one.allocation:
+            self._log.warning(
+                "allocation_expired",
+                slice=slice_,
+                epoch=one.allocation.epoch,
+                valid_until=one.allocation.valid_until.isoformat(),
+                policy=now_holds.blind,
+                values=now_holds.values and dict(now_holds.values),
+            )
+        elif one.blind and now_holds.keep:
+            self._log.info("allocation_fresh_again", slice=slice_)
+        if blind != one.blind:
+            one.blind, one.since_s = blind, time.monotonic()
+
+    def _bound(self, allocation: Allocation) -> dict[str, Bound]:
+        found = ((name, self._bindings.find(allocation.slice, name)) for name in allocation.values)
+        return {name: bound for name, bound in found if bound is not None}
+
+    def _worker(self, slice_: str, resource: str) -> Worker | None:
+        """Return the worker of a resource, or None where the resource is not bound here."""
+        workers = self._slices[slice_].workers
+        bound = self._bindings.find(slice_, resource)
+        if bound is not None and resource not in workers:
+            workers[resource] = Worker(
+                slice_,
+                resource,
+                self._drivers[bound.driver],
+                bound.target,
+                report=self._report,
+                metrics=self._metrics,
+                check_every_s=self._check_every_s,
+                clock=self._clock,
+            )
+            self._start(workers[resource])
+        return workers.get(resource)
+
+    def _start(self, worker: Worker) -> None:
+        if self._group is not None:
+            self._group.create_task(worker.run(), name=f"worker:{worker.slice}:{worker.resource}")
+
+    def _refuse(self, allocation: Allocation, bound: Mapping[str, Bound], error: str) -> None:
+        for resource, where in bound.items():
+            requested = allocation.values[resource]
+            if math.isfinite(requested):  # else no report can carry it; the error text does
+                self._report(
+                    Actuation(
+                        slice=allocation.slice,
+                        resource=resource,
+                        epoch=allocation.epoch,
+                        state="refused",
+                        requested=requested,
+                        observed=None,
+                        driver=where.driver,
+                        at=self._clock(),
+                        forecast_made_at=allocation.forecast_made_at,
+                        error=error[:MAX_ERROR_CHARS],
+                    )
+                )
+
+
+def _wish(allocation: Allocation, now_holds: Plan, value: float, since_s: float) -> Wish:
+    # What a blind policy asks for does not come from that forecast.
+    made_at = allocation.forecast_made_at if now_holds.blind is None else None
+    return Wish(allocation.epoch, value, since_s, keep=now_holds.keep, forecast_made_at=made_at)

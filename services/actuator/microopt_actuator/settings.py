@@ -1,0 +1,34 @@
+"""The table [actuator]."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from microopt_actuator.bindings import Binding
+
+_Seconds = Annotated[float, Meta(gt=0.0, le=3600.0)]
+
+
+class CgroupSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the driver `cgroup` finds and limits process groups; see `drivers.cgroup.CgroupCpu`."""
+
+    root: str = "/sys/fs/cgroup"
+    proc: str = "/proc"
+    period_us: int = 100_000
+    raise_parents: bool = False
+
+
+class TestbedDriverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the driver `testbed` asks."""
+
+    timeout_s: _Seconds = 2.0
+
+
+class ActuatorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What this actuator owns, and how it holds it."""
+
+    bindings: list[Binding] = []
+    check_every_s: _Seconds = 2.0
+    """How often each resource is read back; what somebody else has changed is put right then."""
+    cgroup: CgroupSettings = CgroupSettings()
+    testbed: TestbedDriverSettings = TestbedDriverSettings()

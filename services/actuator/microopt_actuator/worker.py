@@ -1,0 +1,205 @@
+"""Holding one resource of one slice at the value that was wished last: read, write if needed, read back."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from microopt.errors import PermanentError, TemporaryError
+from microopt.messages import Actuation, ActuationState
+from microopt_actuator.drivers.base import Driver
+from microopt_actuator.metrics import ActuatorMetrics
+
+ATTEMPT_S: Final = 10.0
+"""A driver that has not answered by then counts as away."""
+BACKOFF_S: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+MAX_ERROR_CHARS: Final = 1_000
+
+Report = Callable[[Actuation], None]
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A value to be in force; `keep` puts it back whenever somebody else changes it.
+
+    `since_s` is the monotonic time at which the wish was made.
+    """
+
+    epoch: int
+    value: float
+    since_s: float
+    keep: bool = True
+    forecast_made_at: datetime | None = None
+
+    def same_as(self, other: "Wish") -> bool:
+        """Return whether both want the same of the world."""
+        return (self.epoch, self.value) == (other.epoch, other.value)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One wish, and how far it has come."""
+
+    wish: Wish
+    since_s: float
+    state: ActuationState | None = None
+    error: str = ""
+    written: bool = False
+    failures: int = 0
+
+
+class Worker:
+    """One resource of one slice; a new wish replaces the former, whatever has become of that.
+
+    Args:
+        slice_: the slice.
+        resource: the resource.
+        driver: what sets and reads it.
+        target: the resource in the driver's notation.
+        report: takes each state that is reached; it must not block.
+        metrics: the actuator's.
+        check_every_s: time between two readings of a value that is in force.
+        clock: the time of day, with its zone.
+    """
+
+    def __init__(
+        self,
+        slice_: str,
+        resource: str,
+        driver: Driver,
+        target: str,
+        *,
+        report: Report,
+        metrics: ActuatorMetrics,
+        check_every_s: float,
+        clock: Clock,
+    ) -> None:
+        self.slice = slice_
+        self.resource = resource
+        self.driver = driver
+        self._target = target
+        self._report = report
+        self._metrics = metrics
+        self._check_every_s = check_every_s
+        self._clock = clock
+        self._job: _Job | None = None
+        self._changed = asyncio.Event()
+        self._log = structlog.get_logger("microopt.actuator").bind(
+            slice=slice_, resource=resource, driver=driver.name, target=target
+        )
+
+    def want(self, wish: Wish) -> None:
+        """Hold `wish` from now on; the same wish again only changes whether it is kept."""
+        if self._job is not None and wish.same_as(self._job.wish):
+            self._job.wish = replace(self._job.wish, keep=wish.keep)
+        else:
+            self._job = _Job(wish, wish.since_s)
+        self._changed.set()
+
+    def let_go(self) -> None:
+        """Put nothing back any more; what is not in force yet is still brought there."""
+        if self._job is not None:
+            self._job.wish = replace(self._job.wish, keep=False)
+
+    async def run(self) -> None:
+        """Work for ever; no failure of the driver ends it."""
+        while True:
+            self._changed.clear()
+            pause_s = await self._turn()
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def _turn(self) -> float | None:
+        """Make one attempt and return the seconds to the next, None if only a new wish needs one."""
+        job = self._job
+        if job is None or (job.state == "verified" and not job.wish.keep):
+            return None
+        try:
+            async with asyncio.timeout(ATTEMPT_S):
+                await self._hold(job)
+        except PermanentError as error:
+            self._fail(job, "refused", str(error))
+            return self._check_every_s
+        except TimeoutError:
+            self._fail(job, "temporary", f"driver {self.driver.name}: no answer within {ATTEMPT_S:g} s")
+        except TemporaryError as error:
+            self._fail(job, "temporary", str(error))
+        except Exception as error:  # one driver's mistake must not end the others
+            self._log.exception("driver_crashed")
+            self._fail(job, "crashed", f"driver {self.driver.name}: {error!r}")
+        else:
+            job.failures = 0
+            return self._check_every_s
+        job.failures += 1
+        return BACKOFF_S[min(job.failures, len(BACKOFF_S)) - 1]
+
+    async def _hold(self, job: _Job) -> None:
+        value = job.wish.value
+        observed = await self.driver.read(self._target)
+        if self._holds(observed, value):
+            self._reach(job, "verified", observed)
+            return
+        if job is not self._job or (job.state == "verified" and not job.wish.keep):
+            return  # meanwhile a newer wish has come, which alone is written, or this one was let go
+        if job.state == "verified":
+            self._notice_drift(job, observed)
+        await self.driver.write(self._target, value)
+        if not job.written:
+            job.written = True
+            self._reach(job, "applied", None)
+        observed = await self.driver.read(self._target)
+        if not self._holds(observed, value):
+            text = "no value" if observed is None else f"{observed:g}"
+            self._fail(job, "differs", f"{self._target}: requested {value:g}, observed {text}", observed)
+            return
+        self._metrics.writes.labels(self.driver.name, "verified").inc()
+        self._metrics.apply_s.labels(self.driver.name).observe(time.monotonic() - job.since_s)
+        self._reach(job, "verified", observed)
+
+    def _holds(self, observed: float | None, value: float) -> bool:
+        return observed is not None and abs(observed - value) <= self.driver.tolerance(value)
+
+    def _notice_drift(self, job: _Job, observed: float | None) -> None:
+        self._metrics.drift.labels(self.slice, self.resource).inc()
+        self._log.warning("drift", requested=job.wish.value, observed=observed)
+        job.state, job.written, job.since_s = None, False, time.monotonic()
+
+    def _fail(self, job: _Job, outcome: str, error: str, observed: float | None = None) -> None:
+        self._metrics.writes.labels(self.driver.name, outcome).inc()
+        # A verified value that cannot be read just now is still the last thing known of it.
+        if job.state == "verified" and outcome == "temporary":
+            if job.failures == 0:
+                self._log.warning("not_readable", error=error)
+            return
+        self._reach(job, "failed", observed, error)
+
+    def _reach(self, job: _Job, state: ActuationState, observed: float | None, error: str = "") -> None:
+        """Report a state once, however often it is found again."""
+        if (job.state, job.error) == (state, error):
+            return
+        job.state, job.error = state, error
+        log = self._log.warning if state == "failed" else self._log.info
+        log(state, epoch=job.wish.epoch, requested=job.wish.value, observed=observed, error=error)
+        self._report(
+            Actuation(
+                slice=self.slice,
+                resource=self.resource,
+                epoch=job.wish.epoch,
+                state=state,
+                requested=job.wish.value,
+                observed=observed,
+                driver=self.driver.name,
+                at=self._clock(),
+                duration_s=max(0.0, time.monotonic() - job.since_s),
+                forecast_made_at=job.wish.forecast_made_at,
+                error=error[:MAX_ERROR_CHARS],
+            )
+        )
