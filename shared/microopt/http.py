@@ -13,6 +13,7 @@ from microopt.errors import ConfigError
 
 STALE_AFTER_S: Final = 10.0
 TICK_S: Final = 1.0
+POLL_S: Final = 0.05
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -73,7 +74,9 @@ class HttpServer:
                 "set MICROOPT_HTTP_PORT to a free port, or 0 for any"
             ) from error
         self.port: int = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_S,), name="http", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="one subject token"
 Time = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a time zone")]
 Quantity = Annotated[float, Meta(ge=0.0, le=1e12)]
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
-Seconds = Annotated[float, Meta(gt=0.0, le=31 * 86_400.0)]
+Seconds = Annotated[float, Meta(ge=0.001, le=31 * 86_400.0)]
 Values = dict[Name, Quantity]
 Text = Annotated[str, Meta(max_length=2_000)]
 

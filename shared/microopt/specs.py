@@ -12,7 +12,7 @@ _Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 _Positive = Annotated[float, Meta(gt=0.0, le=1e12)]
 _Quantity = Annotated[float, Meta(ge=0.0, le=1e12)]
 _Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
-_Seconds = Annotated[float, Meta(gt=0.0, le=31 * 86_400.0)]
+_Seconds = Annotated[float, Meta(ge=0.001, le=31 * 86_400.0)]
 
 BlindPolicy = Literal["hold", "peak", "max"]
 

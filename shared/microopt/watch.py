@@ -17,7 +17,7 @@ from microopt.errors import MicrooptError
 WatchHandler = Callable[[str, Any], Awaitable[None]]
 """Called with the key and its value, or None when it was deleted; the same value may come again."""
 
-POLL_S: Final = 0.5
+POLL_S: Final = 0.1
 REOPEN_WAIT_S: Final = 0.5
 
 _LOST = (nats.errors.Error, APIError)
