@@ -25,7 +25,7 @@ REFRESH_S = 0.5
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object last, on stdout.")
-@click.option("--intervals", default=24, show_default=True, type=click.IntRange(2, 24), help="Intervals to play.")
+@click.option("--intervals", default=24, show_default=True, type=click.IntRange(4, 24), help="Intervals to play.")
 @click.option("--interval-s", default=5.0, show_default=True, type=click.FloatRange(1.0, 3600.0))
 @click.option(
     "--folder",

@@ -90,7 +90,7 @@ async def test_traffic_goes_on_where_history_ends_and_comes_again_after_its_days
         tmp_path, start=start, slot_s=slot_s, slots_per_interval=1, intervals_per_day=day, history_days=1, days=3
     )
     async with emulating(broker, testbed):
-        await eventually(lambda: len(measured) >= 4 * day)
+        await eventually(lambda: len(measured) >= 6 * day)
     seen = {round((m["timestamp"] - start) / slot_s): m["ues"] for _, m in measured}
     # The same four days from the same Sunday, three of them seen as history.
     later = msgspec.convert({**testbed, "weekday": 2, "history_days": 3, "days": 1}, EmulatorSettings)

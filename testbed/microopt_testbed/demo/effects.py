@@ -20,14 +20,15 @@ def with_effects(
     return [replace(event, effect=_effect(event, record, days, start_s, plan)) for event in events]
 
 
-def _effect(event: Event, record: Record, days: Mapping[str, SliceDay], start_s: float, plan: Scenario) -> str:
-    by_slice = [
-        f"{name}: {_arrival(name, event.interval, record, start_s, plan)}, cost "
+def _effect(
+    event: Event, record: Record, days: Mapping[str, SliceDay], start_s: float, plan: Scenario
+) -> dict[str, str]:
+    return {
+        name: f"{_arrival(name, event.interval, record, start_s, plan)}; cost "
         f"{_mean_cost(day, event.interval - 1):.2f} → {_mean_cost(day, event.interval):.2f}, degradation "
         f"{_degraded(day, name, event.interval):.3f} in this interval"
         for name, day in days.items()
-    ]
-    return "; ".join(by_slice)
+    }
 
 
 def _arrival(name: str, interval: int, record: Record, start_s: float, plan: Scenario) -> str:
@@ -43,17 +44,21 @@ def _arrival(name: str, interval: int, record: Record, start_s: float, plan: Sce
     if at is None:
         return f"allocation by {allocation.optimizer}, not applied"
     after_s = at.timestamp() - (start_s + interval * plan.interval_s)
-    when = "before the interval began" if after_s <= 0 else f"{after_s:.1f} s into the interval"
-    return f"allocation by {allocation.optimizer} in force {when}"
+    if after_s <= 0:
+        return f"allocation by {allocation.optimizer} in force before the interval began"
+    late = f"allocation by {allocation.optimizer} in force {after_s:.1f} s into the interval"
+    if after_s <= plan.grace * plan.interval_s:
+        return late
+    return f"{late}; until then the former one, and from its expiry on the blind policy (at least Peak-alloc)"
 
 
 def _in_force_at(actuations: list[Actuation], allocation: Allocation) -> datetime | None:
-    reports = [
-        a.at
-        for a in actuations
-        if (a.slice, a.epoch) == (allocation.slice, allocation.epoch) and a.state == "verified"
-    ]
-    return min(reports) if reports else None
+    """Return when the last of its resources was first verified, or None while one is not."""
+    first: dict[str, datetime] = {}
+    for report in actuations:
+        if (report.slice, report.epoch, report.state) == (allocation.slice, allocation.epoch, "verified"):
+            first.setdefault(report.resource, report.at)
+    return max(first.values()) if set(first) == set(allocation.values) else None
 
 
 def _mean_cost(day: SliceDay, interval: int) -> float:

@@ -69,13 +69,13 @@ def _traffic(axes: Axes, hours: Any, day: SliceDay, run: DemoRun, name: str) -> 
 def _allocation(axes: Axes, hours: Any, day: SliceDay, peak: Mapping[str, float]) -> None:
     for resource, color, unit in ((TRANSPORT_BANDWIDTH, GREEN, "Mbit/s"), (GNB_CPU, ORANGE, "millicores")):
         share = scenario.WEIGHTS[resource]
-        axes.plot(hours, day.values[resource] * share, color=color, label=f"{resource} × {share:.2g}/{unit}")
+        axes.plot(hours, day.values[resource] * share, color=color, label=f"{resource} / {1 / share:g} {unit}")
         axes.axhline(peak[resource] * share, color=color, linestyle=":", linewidth=1)
     axes.plot(hours, day.cost, color="black", linewidth=1, label="cost")
     axes.axhline(sum(scenario.WEIGHTS[r] * v for r, v in peak.items()), color="black", linestyle=":", linewidth=1)
     axes.set_ylabel("normalised allocation\n(dotted: Peak-alloc)")
-    axes.legend(loc="upper right", fontsize=8)
-    axes.set_ylim(0, 1.9)
+    axes.legend(loc="upper left", fontsize=8, ncols=3)
+    axes.set_ylim(0, 2.15)
 
 
 def _qos(axes: Axes, hours: Any, day: SliceDay, name: str) -> None:
@@ -86,8 +86,9 @@ def _qos(axes: Axes, hours: Any, day: SliceDay, name: str) -> None:
     axes.axhline(sla.qos_threshold, color=RED, linewidth=1)
     axes.set_ylabel("throughput per user, Mbit/s")
     axes.text(
-        0.01, 0.96, f"missed in {degradation(day, sla.qos_threshold):.1%} of user-time",
-        transform=axes.transAxes, va="top", fontsize=9, color=RED,
+        0.985, 0.95, f"missed in {degradation(day, sla.qos_threshold):.1%} of user-time",
+        transform=axes.transAxes, va="top", ha="right", fontsize=9, color=RED,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8},
     )  # fmt: skip
     axes.set_ylim(bottom=0)
 
@@ -95,7 +96,7 @@ def _qos(axes: Axes, hours: Any, day: SliceDay, name: str) -> None:
 def _mark(rows: Any, column: int, hour: float, what: str) -> None:
     for row in rows:
         row[column].axvline(hour, color=GREY, linestyle="--", linewidth=0.8)
-    rows[1][column].text(hour, 0.02, f" {what}", rotation=90, fontsize=7, color=GREY, va="bottom", ha="left")
+    rows[1][column].text(hour, 1.66, f" {what}", fontsize=8, color=GREY, va="bottom", ha="left")
 
 
 def quantile(forecast: Forecast, share: float) -> float:

@@ -84,9 +84,9 @@ def print_summary(summary: Summary, run: DemoRun, console: Console) -> None:
     )
     console.print(f"traffic: {summary.traffic}; slice model: trained on {summary.model}", highlight=False)
     for event in summary.events:
-        console.print(
-            f"{_clock(run, event.interval)} {event.what}. {event.effect}", highlight=False, style="yellow"
-        )
+        console.print(f"{_clock(run, event.interval)} {event.what}", highlight=False, style="yellow")
+        for name, effect in event.effect.items():
+            console.print(f"      {name}: {effect}", highlight=False)
     for problem in summary.problems:
         console.print(f"problem: {problem}", style="red", highlight=False)
 

@@ -6,7 +6,7 @@ import math
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,28 +121,25 @@ class Demo:
     async def _play_day(self, bus: Bus) -> None:
         self._run.phase = "running"
         plan = self._plan
-        agenda: list[tuple[float, Callable[[], Any]]] = []
-        if plan.swap_at < plan.intervals:
-            # In the middle of the interval before: the very next decision is the new optimizer's.
-            agenda.append((self._at(plan.swap_at - 0.5), lambda: self._swap(bus)))
-        if plan.kill_at < plan.intervals:
-            agenda.append((self._at(plan.kill_at) - 8 * plan.slot_s, self._kill))
-        for when, act in sorted(agenda, key=lambda item: item[0]):
-            await asyncio.sleep(max(0.0, when - time.time()))
-            await act()
-        # Two slots more: the collector publishes a slot after it has ended.
-        await asyncio.sleep(max(0.0, self._at(plan.intervals) + 4 * plan.slot_s + 0.5 - time.time()))
+        # In the middle of the interval before, so that the very next decision is the new optimizer's.
+        await _sleep_until(self._at(plan.swap_at - 0.5))
+        await self._swap(bus)
+        # Right before the next forecasts are made: the worst moment.
+        await _sleep_until(self._at(plan.kill_at) - 8 * plan.slot_s)
+        await self._kill()
+        # A little more than the day: the collector publishes a slot after it has ended.
+        await _sleep_until(self._at(plan.intervals) + 4 * plan.slot_s + 0.5)
 
     def _at(self, interval: float) -> float:
         return self._run.start_s + interval * self._plan.interval_s
 
     async def _swap(self, bus: Bus) -> None:
         await put_route(bus, scenario.POOL, "microopt", by="demo", reason="the demo's swap")
-        self._run.events.append(Event("routed from peak to microopt", self._plan.swap_at, ""))
+        self._run.events.append(Event("routed from peak to microopt", self._plan.swap_at, {}))
 
     async def _kill(self) -> None:
         await self._supervisor.kill("optimizer")
-        self._run.events.append(Event("optimizer process killed (SIGKILL)", self._plan.kill_at, ""))
+        self._run.events.append(Event("optimizer process killed (SIGKILL)", self._plan.kill_at, {}))
 
 
 @asynccontextmanager
@@ -155,6 +152,10 @@ async def _observing(url: str, record: Record) -> AsyncIterator[None]:
     finally:
         stop.set()
         await task
+
+
+async def _sleep_until(unix_s: float) -> None:
+    await asyncio.sleep(max(0.0, unix_s - time.time()))
 
 
 def _is_ready(port: int) -> bool:

@@ -34,13 +34,21 @@ class Scenario:
     slots_per_interval: int = 50
     history_days: int = 10
     """A week that the forecast repeats, and three days more to see how well it repeats."""
-    swap_at: int = 2
-    """The interval from which on the pool is routed to microopt; before, to peak."""
-    kill_at: int = 12
-    """The interval right before which the optimizer process is killed."""
+    grace: float = 0.1
+    """The router's default: how long an allocation outlives its interval, in intervals."""
     seed: int = 7
     qos_margin: float = 0.15
     """On the emulated slice no setting of the paper then misses its threshold by more than 0.02 (ADR 4)."""
+
+    @property
+    def swap_at(self) -> int:
+        """Return the interval from which on the pool is routed to microopt; before, to peak."""
+        return max(1, self.intervals // 12)
+
+    @property
+    def kill_at(self) -> int:
+        """Return the interval right before which the optimizer process is killed."""
+        return self.intervals // 2
 
     @property
     def slot_s(self) -> float:

@@ -27,7 +27,7 @@ class Event(Struct, frozen=True):
 
     what: str
     interval: int
-    effect: str
+    effect: dict[str, str]
 
 
 class Summary(Struct, frozen=True, kw_only=True):
