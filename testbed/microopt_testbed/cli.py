@@ -1,6 +1,7 @@
 """`microopt demo` and `microopt testbed`."""
 
 import asyncio
+import signal
 import tempfile
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def demo(as_json: bool, intervals: int, interval_s: float, folder: Path) -> None
             result = _play(plan, prepared, folder, console)
         except MicrooptError as error:
             raise click.ClickException(str(error)) from error
+        except asyncio.CancelledError as error:
+            raise click.ClickException("ended by a signal before the day was over") from error
     if as_json:
         click.echo(msgspec.json.encode(result).decode())
     raise SystemExit(1 if result.problems else 0)
@@ -82,6 +85,7 @@ def _play(plan: Scenario, prepared: DemoModel, folder: Path, console: Console) -
 async def _with_live_table(demo: Demo, run: DemoRun, console: Console) -> None:
     with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as table:
         playing = asyncio.create_task(demo.play(), name="demo")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
         while not playing.done():
             table.update(report.live(run), refresh=console.is_terminal)
             await asyncio.wait({playing}, timeout=REFRESH_S)

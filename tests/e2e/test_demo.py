@@ -26,7 +26,7 @@ def test_the_demo_holds_two_slices_through_a_swap_and_a_crash_and_leaves_nothing
     environment = {
         **os.environ,
         "MICROOPT_DATA": str(tmp_path / "no-data"),
-    }  # as on a machine without the data sets
+    }
     done = subprocess.run(
         [*command, "--folder", tmp_path / "demo"], env=environment, capture_output=True, text=True, check=False
     )
