@@ -9,8 +9,8 @@ import structlog
 
 from microopt import __version__
 from microopt.bus import Bus
-from microopt.consume import Start
 from microopt.metrics import AgentMetrics
+from microopt.pull import Start
 from microopt.settings import Settings
 
 M = TypeVar("M")

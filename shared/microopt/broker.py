@@ -58,14 +58,21 @@ class Broker:
         """Start the server and return once it accepts clients.
 
         Raises:
-            ConfigError: the port is taken, or the server ended at once; the text quotes its last line.
+            ConfigError: the port is taken, the store cannot be written, or the server ended at once (the text
+            quotes its last line).
         """
         if is_listening(self.host, self.port):
             raise ConfigError(
                 f"[broker] port {self.port} on {self.host} is in use; set MICROOPT_BROKER_PORT to a free port, "
                 f"or NATS_URL=nats://{self.host}:{self.port} if that is your broker"
             )
-        self._process = await asyncio.to_thread(self._spawn)
+        try:
+            self._process = await asyncio.to_thread(self._spawn)
+        except OSError as error:
+            raise ConfigError(
+                f"[broker] store_dir {str(self.store_dir)!r}: {error}; set MICROOPT_BROKER_STORE_DIR to a folder "
+                "that can be written"
+            ) from error
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
         while not is_listening(self.host, self.port):
             if not self.running or asyncio.get_running_loop().time() > deadline:

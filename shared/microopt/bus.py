@@ -1,6 +1,7 @@
 """One process's connection to NATS: publishing under deterministic ids, requests, KV and dead letters."""
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -31,6 +32,8 @@ DRAIN_TIMEOUT_S: Final = 5
 MAX_DEAD_BYTES: Final = 512 * 1024
 MAX_HEADER_CHARS: Final = 1_000
 
+_REFUSED: Final = "authorization violation"
+_USER_INFO: Final = re.compile(r"(?<=//)[^,]*@|(?:(?<=,)|^)\s*[^/,@]+@")
 _RETRYABLE = (
     nats.errors.TimeoutError,
     nats.errors.NoRespondersError,
@@ -42,18 +45,15 @@ _RETRYABLE = (
 
 
 class Bus:
-    """A connection that reconnects for ever, with the project's rules for publishing.
-
-    `generation` grows with each reconnection: whoever follows something on the server compares it to know that
-    a watcher may have died silently (nats.py keeps no KV watcher across a restart of the server).
-    """
+    """A connection that reconnects for ever, with the project's rules for publishing."""
 
     def __init__(self, agent: str, metrics: AgentMetrics) -> None:
         self.agent = agent
         self.metrics = metrics
-        self.generation = 0
         self.nc: Client = Client()
         self.js: JetStreamContext = self.nc.jetstream()
+        self._closing = False
+        self._refused: asyncio.Future[None] | None = None
         self._log = structlog.get_logger("microopt.bus")
 
     @classmethod
@@ -71,15 +71,31 @@ class Bus:
             ConfigError: nothing answers `within_s`, or the server refuses the credentials.
         """
         bus = cls(agent, metrics or AgentMetrics())
+        url = without_secrets(settings.url)
         try:
-            await asyncio.wait_for(bus._connect(settings), within_s)
+            await asyncio.wait_for(bus._connect_unless_refused(settings), within_s)
         except TimeoutError as error:
             raise ConfigError(
-                f"no NATS server answers at {settings.url}; start one with `microopt up`, or set NATS_URL"
+                f"no NATS server answers at {url}; start one with `microopt up`, or set NATS_URL"
             ) from error
         except (nats.errors.Error, OSError, ValueError) as error:
-            raise ConfigError(f"cannot connect to NATS at {settings.url}: {error}") from error
+            remedy = "; check [nats] user, password, token and credentials" if _is_refusal(error) else ""
+            raise ConfigError(f"cannot connect to NATS at {url}: {error}{remedy}") from error
         return bus
+
+    async def _connect_unless_refused(self, settings: NatsSettings) -> None:
+        """Connect; the client would try credentials that are refused for ever."""
+        self._refused = asyncio.get_running_loop().create_future()
+        connecting = asyncio.ensure_future(self._connect(settings))
+        try:
+            await asyncio.wait({connecting, self._refused}, return_when=asyncio.FIRST_COMPLETED)
+            if self._refused.done():
+                self._refused.result()
+            await connecting
+        finally:
+            connecting.cancel()
+            self._refused.cancel()
+            self._refused = None
 
     async def _connect(self, settings: NatsSettings) -> None:
         await self.nc.connect(
@@ -110,14 +126,21 @@ class Bus:
 
     async def close(self) -> None:
         """Send what is buffered and close; bounded in time, also when the server is gone."""
+        self._closing = True
         try:
             if self.nc.is_connected:
                 await asyncio.wait_for(self.nc.drain(), DRAIN_TIMEOUT_S + 1)
-        except (nats.errors.Error, TimeoutError) as error:
+        except (nats.errors.Error, TimeoutError, OSError) as error:
             self._log.warning("drain_failed", error=repr(error))
         finally:
             if not self.nc.is_closed:
-                await self.nc.close()
+                await self._close_without_server()
+
+    async def _close_without_server(self) -> None:
+        try:
+            await self.nc.close()
+        except OSError as error:  # what is buffered cannot be sent any more
+            self._log.warning("close_failed", error=repr(error))
 
     async def publish(self, message: Published) -> bool:
         """Store `message` on its subject; return False when the same fact was stored before.
@@ -209,17 +232,29 @@ class Bus:
         if isinstance(error, nats.errors.SlowConsumerError):
             self.metrics.slow_consumer_drops.inc()
             return
+        if self._refused and not self._refused.done() and _is_refusal(error):
+            self._refused.set_exception(error)
+            return
         self._log.warning("bus_error", error=repr(error))
 
     async def _on_disconnected(self) -> None:
         self.metrics.connected.set(0)
-        self._log.warning("bus_disconnected")
+        if not self._closing:
+            self._log.warning("bus_disconnected")
 
     async def _on_reconnected(self) -> None:
-        self.generation += 1
         self.metrics.connected.set(1)
         self.metrics.reconnects.inc()
-        self._log.info("bus_reconnected", generation=self.generation)
+        self._log.info("bus_reconnected")
+
+
+def _is_refusal(error: Exception) -> bool:
+    return _REFUSED in str(error).lower()
+
+
+def without_secrets(url: str) -> str:
+    """Return `url`, one or several separated by commas, without the user and password or token in it."""
+    return _USER_INFO.sub("", url)
 
 
 def header_text(text: str) -> str:

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-import yaml
 from msgspec import Struct
-from nats.js.errors import KeyNotFoundError, NoKeysError
+from nats.js.errors import InvalidKeyError, KeyNotFoundError
 
-from microopt import codec, streams
+from microopt import codec, streams, yaml_file
 from microopt.bus import Bus
 from microopt.errors import ConfigError, InvalidMessageError
+from microopt.explain import explain
 from microopt.ids import slice_id
 from microopt.specs import PoolSpec, Route, SliceSpec
 
@@ -35,11 +35,12 @@ def read_file(path: Path) -> Desired:
     """Return what a YAML file with `pools:`, `slices:` and `routes:` (name → fields) asks for.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry cannot be used; the text names entry and field.
+        ConfigError: the file cannot be read, or an entry cannot be used or is given twice; the text names entry
+            and field.
     """
     try:
-        tables = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tables = yaml_file.loads(path.read_text(encoding="utf-8"))
+    except (OSError, *yaml_file.ERRORS) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not isinstance(tables, dict) or not set(tables) <= {"pools", "slices", "routes"}:
         raise ConfigError(f"{path}: expected the tables pools, slices and routes")
@@ -91,18 +92,17 @@ async def get(bus: Bus, kind: type[T], key: str) -> T | None:
     kv = await bus.js.key_value(bucket)
     try:
         entry = await kv.get(key)
-    except KeyNotFoundError:
+    except (KeyNotFoundError, InvalidKeyError):
         return None
     return codec.decode(entry.value or b"", kind, origin=f"{bucket}/{key}")
 
 
 async def get_all(bus: Bus, kind: type[T]) -> tuple[dict[str, T], list[str]]:
     """Return every entry that can be used, and what is wrong with the others."""
-    kv = await bus.js.key_value(BUCKET_OF[kind])
-    try:
-        keys = await kv.keys()
-    except NoKeysError:
-        return {}, []
+    # Not kv.keys(): nats.py may end it before the first key has arrived.
+    prefix = f"$KV.{BUCKET_OF[kind]}."
+    state = (await bus.js.stream_info(f"KV_{BUCKET_OF[kind]}", subjects_filter=f"{prefix}>")).state
+    keys = [subject.removeprefix(prefix) for subject in state.subjects or {}]
     found: dict[str, T] = {}
     wrong: list[str] = []
     for key in sorted(keys):
@@ -118,15 +118,31 @@ def _entries(path: Path, tables: dict[str, Any], table: str, kind: type[T], key:
     entries = tables.get(table) or {}
     if not isinstance(entries, dict):
         raise ConfigError(f"{path}: {table}: expected names, each with its fields")
-    return [_entry(f"{path}: {table}/{name}", str(name), fields, kind, key) for name, fields in entries.items()]
+    found: dict[str, T] = {}
+    for name, fields in entries.items():
+        where = f"{path}: {table}/{name}"
+        canonical = _canonical(where, name, key)
+        if canonical in found:
+            raise ConfigError(f"{where}: the same as {canonical}, which is given before it; remove one of the two")
+        found[canonical] = _entry(where, canonical, fields, kind, key)
+    return list(found.values())
+
+
+def _canonical(where: str, name: str, key: str) -> str:
+    try:
+        return slice_id(name) if key == "slice" else name
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _entry(where: str, name: str, fields: Any, kind: type[T], key: str) -> T:
     tag = kind.__struct_config__.tag  # type: ignore[attr-defined]
-    canonical = slice_id(name) if key == "slice" else name
     if not isinstance(fields, dict):
         raise ConfigError(f"{where}: expected fields, got {fields!r}")
+    if given := {"type", key} & set(fields):
+        raise ConfigError(f"{where}: {sorted(given)[0]!r} follows from where the entry stands; remove it")
+    values = {"type": tag, key: name, **fields}
     try:
-        return msgspec.convert({"type": tag, key: canonical, **fields}, kind)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {explain(str(error), kind, values)}") from error

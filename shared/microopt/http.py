@@ -1,5 +1,7 @@
 """/metrics, /healthz and /readyz of one process, served by a thread so that a stuck event loop shows."""
 
+import errno
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +27,7 @@ class Health:
         self._clock = clock
         self._ticked = clock()
         self._waiting_for: dict[str, str] = {}
+        self._checks: list[Callable[[], str | None]] = []
 
     def tick(self) -> None:
         """Say that the event loop turned."""
@@ -38,6 +41,10 @@ class Health:
         """Say that nothing waits for `what` any more."""
         self._waiting_for.pop(what, None)
 
+    def check(self, probe: Callable[[], str | None]) -> None:
+        """Be not ready while `probe` returns what is wrong; it is called from the server's threads."""
+        self._checks.append(probe)
+
     def alive(self) -> str | None:
         """Return what is wrong with the process, or None."""
         lag_s = self._clock() - self._ticked
@@ -45,7 +52,8 @@ class Health:
 
     def ready(self) -> str | None:
         """Return what the agent still waits for, or None."""
-        return self.alive() or "; ".join(self._waiting_for.values()) or None
+        troubles = [self.alive(), *self._waiting_for.values(), *(probe() for probe in self._checks)]
+        return "; ".join(trouble for trouble in troubles if trouble) or None
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -69,10 +77,10 @@ class HttpServer:
         try:
             self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_Quiet)
         except OSError as error:
-            raise ConfigError(
-                f"[http] port {port} on {host}: {error.strerror}; "
-                "set MICROOPT_HTTP_PORT to a free port, or 0 for any"
-            ) from error
+            remedy = "set MICROOPT_HTTP_PORT to a free port, or 0 for any"
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                remedy = "set MICROOPT_HTTP_HOST to an address of this machine"
+            raise ConfigError(f"[http] port {port} on {host}: {error.strerror}; {remedy}") from error
         self.port: int = self._server.server_port
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_S,), name="http", daemon=True

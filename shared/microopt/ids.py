@@ -5,7 +5,11 @@ from datetime import datetime
 
 from microopt.errors import ConfigError
 
-SLICE_PATTERN = r"^(0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])(-[0-9a-f]{6})?$"
+# Six hex digits that are not all f, without a lookahead: RE2, which validators in Go use, has none.
+_SD = "|".join(f"f{{{n}}}[0-9a-e][0-9a-f]{{{5 - n}}}" for n in range(6))
+
+SLICE_PATTERN = rf"^(0|[1-9][0-9]?|1[0-9]{{2}}|2[0-4][0-9]|25[0-5])(-({_SD}))?$"
+"""A canonical S-NSSAI: lower case, and without the SD that means none, so that one slice has one subject."""
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 _SLICE = re.compile(SLICE_PATTERN)
@@ -19,7 +23,7 @@ def slice_id(text: str) -> str:
         ConfigError: `text` is not `SST` or `SST-SD`.
     """
     canonical = text.strip().lower().removesuffix(_NO_SD)
-    if not _SLICE.match(canonical):
+    if not _SLICE.fullmatch(canonical):
         raise ConfigError(
             f"slice {text!r}: not an S-NSSAI; write SST (0-255), optionally '-' and six hex digits of SD, "
             "such as 1-000001"

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import nats.errors
 import nats.micro
 import structlog
 from nats.micro.request import Request
@@ -25,6 +26,7 @@ from microopt.watch import Watch, Watcher
 T = TypeVar("T")
 
 EXIT_CONFIG: Final = 2
+DRAIN_S: Final = 10.0
 DEFAULT_HTTP_PORT: Final = {
     "collector": 9601,
     "forecaster": 9602,
@@ -37,12 +39,15 @@ DEFAULT_HTTP_PORT: Final = {
 def run(agent: Agent, settings: Settings | None = None) -> None:
     """Run `agent` until SIGTERM or SIGINT; exit non-zero when a task died or the settings are wrong."""
     try:
-        settings = settings or Settings.load()
+        settings = settings or Settings.load(own_tables=(agent.name,))
         log.configure(settings.table("log", LogSettings), agent=agent.name)
         asyncio.run(serve(agent, settings))
     except ConfigError as error:
         sys.stderr.write(f"microopt-{agent.name}: {error}\n")
         sys.exit(EXIT_CONFIG)
+    except (MicrooptError, nats.errors.Error) as error:
+        structlog.get_logger("microopt").error("agent_died", causes=[repr(error)])
+        sys.exit(1)
     except BaseExceptionGroup as group:
         structlog.get_logger("microopt").error("agent_died", causes=[repr(e) for e in group.exceptions])
         sys.exit(1)
@@ -68,6 +73,7 @@ async def serve(agent: Agent, settings: Settings, stop: asyncio.Event | None = N
         async with bus:
             await streams.provision(bus.js)
             health.done("bus")
+            health.check(lambda: None if bus.nc.is_connected else "not connected to the bus")
             context = Context(bus, settings, metrics, structlog.get_logger(f"microopt.{agent.name}"))
             context.log.info("agent_started", version=agent.version, http_port=http.port)
             async with agent.lifespan(context):
@@ -109,7 +115,15 @@ class _Runner:
                 await service.stop()
             for task in running:
                 task.cancel()
-            await asyncio.wait(draining) if draining else None
+            await self._drain(draining)
+
+    async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Let consumers and watchers finish what they have in hand, but not for ever."""
+        if tasks:
+            _, unfinished = await asyncio.wait(tasks, timeout=DRAIN_S)
+            for task in unfinished:
+                self._context.log.error("task_cut_off", task=task.get_name())
+                task.cancel()
 
     def _guard_in(self, group: asyncio.TaskGroup) -> Callable[[str, Awaitable[None]], asyncio.Task[None]]:
         def start(name: str, work: Awaitable[None]) -> asyncio.Task[None]:

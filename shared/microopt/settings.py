@@ -5,18 +5,19 @@ environment wins over the file: `MICROOPT_<TABLE>_<KEY>`, such as `MICROOPT_HTTP
 `MICROOPT_NATS_URL`.
 """
 
-import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
+from microopt import yaml_file
 from microopt.errors import ConfigError
+from microopt.explain import explain, suggest
 
 T = TypeVar("T")
 Table = dict[str, Any]
@@ -72,13 +73,24 @@ class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Settings:
     """The merged tables of file and environment; `table()` gives one of them, typed."""
 
-    def __init__(self, tables: Mapping[str, Table], origin: str) -> None:
+    def __init__(
+        self, tables: Mapping[str, Table], origin: str, from_environment: Collection[tuple[str, str]] = ()
+    ) -> None:
         self._tables = dict(tables)
         self._origin = origin
+        self._from_environment = frozenset(from_environment)
 
     @classmethod
-    def load(cls, path: Path | None = None, environ: Mapping[str, str] | None = None) -> "Settings":
+    def load(
+        cls,
+        path: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        own_tables: Collection[str] = (),
+    ) -> "Settings":
         """Read `path` (default: `MICROOPT_CONFIG`, else ./microopt.toml if it exists), then the environment.
+
+        `own_tables` are those of agents that are not of this project.
 
         Raises:
             ConfigError: no such file, not TOML or YAML, or a table that nothing reads.
@@ -89,11 +101,13 @@ class Settings:
         if path is None and DEFAULT_FILE.exists():
             path = DEFAULT_FILE
         tables = _read_file(path) if path else {}
+        known = TABLES | set(own_tables)
         for name in tables:
-            _check_table(name, f"{path}: table [{name}]")
-        for table, key, value in _environment(environ):
+            _check_table(name, f"{path}: table [{name}]", known)
+        overrides = _environment(environ, known)
+        for table, key, value in overrides:
             tables.setdefault(table, {})[key] = value
-        return cls(tables, str(path) if path else "environment")
+        return cls(tables, str(path) if path else "environment", [(table, key) for table, key, _ in overrides])
 
     def table(self, name: str, kind: type[T]) -> T:
         """Return table `name` as `kind`.
@@ -101,10 +115,19 @@ class Settings:
         Raises:
             ConfigError: an unknown key, or a value that does not fit; the text names table and key.
         """
+        values = self._tables.get(name, {})
         try:
-            return msgspec.convert(self._tables.get(name, {}), kind, strict=False)
+            return msgspec.convert(values, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{self._origin}: [{name}] {_explain(str(error), kind)}") from error
+            text = explain(str(error), kind, values)
+            raise ConfigError(f"{self._source(name, str(error))}: [{name}] {text}") from error
+
+    def _source(self, table: str, error: str) -> str:
+        """Return where the key that `error` is about was set: the environment wins, so it may be to blame."""
+        for _, key in sorted(pair for pair in self._from_environment if pair[0] == table):
+            if re.search(rf"`\$\.{re.escape(key)}\b|unknown field `{re.escape(key)}`$", error):
+                return f"environment variable {_PREFIX}{table.upper()}_{key.upper()}"
+        return self._origin
 
 
 def _read_file(path: Path) -> dict[str, Table]:
@@ -113,17 +136,20 @@ def _read_file(path: Path) -> dict[str, Table]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     try:
-        tables = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        tables = tomllib.loads(text) if path.suffix == ".toml" else yaml_file.loads(text)
+    except (tomllib.TOMLDecodeError, *yaml_file.ERRORS) as error:
         raise ConfigError(f"{path}: cannot be parsed: {error}") from error
     if tables is None:
         return {}
-    if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+    if not isinstance(tables, dict):
         raise ConfigError(f"{path}: expected tables of settings, such as [nats] with url = ...")
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name} must be a table of settings, such as [nats] with url = ...")
     return tables
 
 
-def _environment(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
+def _environment(environ: Mapping[str, str], known: frozenset[str]) -> list[tuple[str, str, Any]]:
     found: list[tuple[str, str, Any]] = []
     if url := environ.get("NATS_URL"):
         found.append(("nats", "url", url))
@@ -131,7 +157,7 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
         if not variable.startswith(_PREFIX) or variable in _NOT_SETTINGS:
             continue
         table, _, key = variable.removeprefix(_PREFIX).lower().partition("_")
-        _check_table(table, f"environment variable {variable}")
+        _check_table(table, f"environment variable {variable}", known)
         found.append((table, key, _parse(value, variable)))
     return found
 
@@ -145,21 +171,6 @@ def _parse(value: str, variable: str) -> Any:
         raise ConfigError(f"environment variable {variable}: not valid JSON: {error}") from error
 
 
-def _check_table(name: str, where: str) -> None:
-    if name not in TABLES:
-        raise ConfigError(f"{where}: unknown table {name!r}{_suggest(name, TABLES)}")
-
-
-def _explain(error: str, kind: type[Any]) -> str:
-    if "unknown field" not in error:
-        return error
-    wrong = error.split("`")[1]
-    known = {field.encode_name for field in msgspec.structs.fields(kind)} if issubclass(kind, Struct) else set()
-    return f"unknown key {wrong!r}{_suggest(wrong, known)}"
-
-
-def _suggest(wrong: str, known: frozenset[str] | set[str]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(known))}" if known else ""
+def _check_table(name: str, where: str, known: frozenset[str]) -> None:
+    if name not in known:
+        raise ConfigError(f"{where}: unknown table {name!r}{suggest(name, known)}")

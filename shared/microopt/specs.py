@@ -1,13 +1,14 @@
 """Desired state, as kept in the KV buckets `slices`, `pools` and `routes`, and read by every agent."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from microopt.ids import NAME_PATTERN
+from microopt.ids import NAME_PATTERN, SLICE_PATTERN
 
+_SliceId = Annotated[str, Meta(pattern=SLICE_PATTERN)]
 _Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 _Positive = Annotated[float, Meta(gt=0.0, le=1e12)]
 _Quantity = Annotated[float, Meta(ge=0.0, le=1e12)]
@@ -76,7 +77,7 @@ class SliceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     `max` of both.
     """
 
-    slice: str
+    slice: _SliceId
     pool: _Name
     sla: Sla
     bounds: Annotated[dict[_Name, Bounds], Meta(min_length=1)]
@@ -107,3 +108,12 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     changed_at: Annotated[datetime, Meta(tz=True)] | None = None
     changed_by: str = ""
     reason: str = ""
+
+
+def key_of(spec: Any) -> str | None:
+    """Return the key that `spec` must stand under in its bucket, or None for what may stand anywhere."""
+    if isinstance(spec, SliceSpec):
+        return spec.slice
+    if isinstance(spec, (PoolSpec, Route)):
+        return spec.pool
+    return None

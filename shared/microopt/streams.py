@@ -12,7 +12,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import BadRequestError, BucketNotFoundError, NotFoundError
+from nats.js.errors import BadRequestError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
 
 from microopt.errors import ConfigError
 from microopt.messages import Actuation, Allocation, Answer, Forecast, Telemetry
@@ -82,13 +82,19 @@ async def provision(js: JetStreamContext) -> None:
     """Create or update every stream, bucket and object store that the agents use.
 
     Raises:
-        ConfigError: the server refuses one, or echoes another configuration than was asked.
+        ConfigError: the server has no JetStream, refuses one, or echoes another configuration than was asked.
     """
-    for config in STREAM_CONFIGS:
-        await _ensure_stream(js, config)
-    for bucket, history in BUCKET_HISTORY.items():
-        await _ensure_bucket(js, bucket, history)
-    await _ensure_models(js)
+    try:
+        for config in STREAM_CONFIGS:
+            await _ensure_stream(js, config)
+        for bucket, history in BUCKET_HISTORY.items():
+            await _ensure_bucket(js, bucket, history)
+        await _ensure_models(js)
+    except ServiceUnavailableError as error:
+        raise ConfigError(
+            f"the NATS server offers no JetStream ({error.description or 'nothing answers'}); "
+            "start it with `-js`, or see `microopt up`"
+        ) from error
 
 
 async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:

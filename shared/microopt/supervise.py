@@ -11,6 +11,8 @@ from typing import IO, Final
 
 import structlog
 
+from microopt.errors import ConfigError
+
 STOP_TIMEOUT_S: Final = 15.0
 RESTART_WAITS_S: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 HEALTHY_AFTER_S: Final = 30.0
@@ -42,9 +44,16 @@ class Supervisor:
         return self._children[name]
 
     async def start(self, child: Child) -> None:
-        """Start `child` and keep it running."""
+        """Start `child` and keep it running.
+
+        Raises:
+            ConfigError: its command cannot be run.
+        """
+        try:
+            await self._spawn(child)
+        except OSError as error:
+            raise ConfigError(f"{child.name}: cannot run {child.command[0]}: {error.strerror}") from error
         self._children[child.name] = child
-        await self._spawn(child)
         self._keepers[child.name] = asyncio.create_task(self._keep(child), name=f"keep:{child.name}")
 
     async def kill(self, name: str) -> None:
@@ -71,7 +80,16 @@ class Supervisor:
             wait_s = RESTART_WAITS_S[min(failures, len(RESTART_WAITS_S) - 1)]
             self._log.warning("child_ended", child=child.name, status=status, restart_in_s=wait_s)
             await asyncio.sleep(wait_s)
-            await self._spawn(child)
+            await self._spawn_again(child)
+
+    async def _spawn_again(self, child: Child) -> None:
+        while True:
+            try:
+                return await self._spawn(child)
+            except OSError as error:  # an upgrade in progress, no memory, no file descriptors: it may pass
+                wait_s = RESTART_WAITS_S[-1]
+                self._log.error("child_not_started", child=child.name, error=str(error), again_in_s=wait_s)
+                await asyncio.sleep(wait_s)
 
     async def _spawn(self, child: Child) -> None:
         child.process = await _execute(child)

@@ -1,4 +1,8 @@
-"""Following a KV bucket for ever; made anew after each reconnection, since a watcher dies with the server."""
+"""Following a KV bucket for ever, deletions included.
+
+A bucket is a stream (ADR-8), and is pulled like one. nats.py's own watcher dies with the server, and says that it
+has shown all values while they are still on their way.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,20 +11,19 @@ from typing import Any, Final
 
 import nats.errors
 import structlog
-from nats.js.errors import APIError
-from nats.js.kv import KeyValue
+from nats.aio.msg import Msg
 
 from microopt import codec
 from microopt.bus import Bus
-from microopt.errors import MicrooptError
+from microopt.errors import InvalidMessageError, MicrooptError
+from microopt.pull import Origin, Puller
+from microopt.specs import key_of
 
 WatchHandler = Callable[[str, Any], Awaitable[None]]
 """Called with the key and its value, or None when it was deleted; the same value may come again."""
 
-POLL_S: Final = 0.1
-REOPEN_WAIT_S: Final = 0.5
-
-_LOST = (nats.errors.Error, APIError)
+OPERATION: Final = "KV-Operation"  # ADR-8: DEL or PURGE
+MARKER: Final = "Nats-Marker-Reason"  # ADR-48: the server removed a value
 
 
 @dataclass(frozen=True)
@@ -33,87 +36,53 @@ class Watch:
 
 
 class Watcher:
-    """Follows one bucket; `synced` is set once the values that stood at the start have been handled."""
+    """Follows one bucket; what cannot be used is kept aside, and what stood before stays in force."""
 
     def __init__(self, bus: Bus, watch: Watch, stop: asyncio.Event) -> None:
         self._bus = bus
         self._watch = watch
-        self._stop = stop
-        self._known: set[str] = set()
-        self._buried: set[tuple[str, int]] = set()
+        self._prefix = f"$KV.{watch.bucket}."
+        origin = Origin(stream=f"KV_{watch.bucket}", subject=f"{self._prefix}>", start="last")
+        self._puller = Puller(bus, origin, self._deliver, stop)
         self._log = structlog.get_logger("microopt.watch").bind(bucket=watch.bucket)
-        self.synced = asyncio.Event()
 
     @property
     def name(self) -> str:
         """Return the bucket's name."""
         return self._watch.bucket
 
+    @property
+    def synced(self) -> asyncio.Event:
+        """Return what is set once the values that stood at the start have been handled."""
+        return self._puller.caught_up
+
     async def run(self) -> None:
         """Deliver changes until told to stop."""
-        while not self._stop.is_set():
-            generation = self._bus.generation
-            try:
-                kv = await self._bus.js.key_value(self._watch.bucket)
-                watcher = await kv.watchall()
-            except _LOST as error:
-                self._log.warning("watch_not_opened", error=str(error) or repr(error))
-                await asyncio.sleep(REOPEN_WAIT_S)
-                continue
-            try:
-                await self._pump(watcher, generation)
-            except _LOST as error:
-                self._log.warning("watch_lost", error=str(error) or repr(error))
-            finally:
-                await self._close(watcher)
+        await self._puller.run()
 
-    async def _pump(self, watcher: KeyValue.KeyWatcher, generation: int) -> None:
-        seen: set[str] | None = set()
-        while not self._stop.is_set() and self._bus.generation == generation:
-            try:
-                entry = await watcher.updates(timeout=POLL_S)  # type: ignore[no-untyped-call]
-            except nats.errors.TimeoutError:
-                continue
-            if entry is not None:
-                if seen is not None:
-                    seen.add(entry.key)
-                await self._deliver(entry)
-            elif seen is not None:  # the end of the values that stood at the start
-                for key in self._known - seen:  # deleted, and forgotten, while nobody watched
-                    await self._handle(key, None)
-                seen = None
-                self.synced.set()
-
-    async def _deliver(self, entry: KeyValue.Entry) -> None:
-        if entry.operation is not None or entry.value is None:
-            await self._handle(entry.key, None)
-            return
-        origin = f"{self._watch.bucket}/{entry.key}"
+    async def _deliver(self, message: Msg) -> None:
+        key = message.subject.removeprefix(self._prefix)
         try:
-            await self._handle(entry.key, codec.decode(entry.value, self._watch.kind, origin=origin))
+            await self._watch.handler(key, self._value(key, message))
         except MicrooptError as error:
-            await self._bury(entry, origin, error)
-
-    async def _handle(self, key: str, value: Any) -> None:
-        await self._watch.handler(key, value)
-        (self._known.discard if value is None else self._known.add)(key)
-
-    async def _bury(self, entry: KeyValue.Entry, origin: str, error: MicrooptError) -> None:
-        """Keep a value that cannot be used, once per revision; what stood before stays in force."""
-        revision = entry.revision or 0
-        if (entry.key, revision) in self._buried:
-            return
-        self._buried.add((entry.key, revision))
-        await self._bus.dead_letter(
-            entry.value or b"",
-            subject=origin,
-            error=error,
-            kind=self._watch.kind.__name__,
-            stream_sequence=revision,
-        )
-
-    async def _close(self, watcher: KeyValue.KeyWatcher) -> None:
+            await self._bus.dead_letter(
+                message.data,
+                subject=f"{self._watch.bucket}/{key}",
+                error=error,
+                kind=self._watch.kind.__name__,
+                stream_sequence=message.metadata.sequence.stream,
+            )
         try:
-            await watcher.stop()  # type: ignore[no-untyped-call]
-        except nats.errors.Error as error:
-            self._log.debug("watch_not_stopped", error=str(error) or repr(error))
+            await message.ack()
+        except nats.errors.Error as error:  # it will be delivered again, and handlers are idempotent
+            self._log.warning("acknowledgement_failed", error=str(error) or repr(error))
+
+    def _value(self, key: str, message: Msg) -> Any:
+        headers = message.headers or {}
+        if OPERATION in headers or MARKER in headers:
+            return None
+        origin = f"{self._watch.bucket}/{key}"
+        value = codec.decode(message.data, self._watch.kind, origin=origin)
+        if key_of(value) not in (None, key):
+            raise InvalidMessageError(f"{origin}: is of {key_of(value)!r}, but stands under {key!r}")
+        return value

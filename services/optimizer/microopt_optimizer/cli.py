@@ -1,5 +1,7 @@
 """`microopt train`: from measurements to a slice model."""
 
+import csv
+import re
 from pathlib import Path
 
 import click
@@ -9,18 +11,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from microopt.bus import Bus
 from microopt.cli.connection import with_bus
-from microopt.errors import ConfigError, ModelError
+from microopt.errors import ConfigError, MicrooptError
+from microopt.ids import NAME_PATTERN
 from microopt_optimizer import model_file, model_store, training
 from microopt_optimizer.dataset import Dataset
-from microopt_optimizer.dataset_csv import SETTLE_S, CleaningReport, read_csv
+from microopt_optimizer.dataset_csv import SETTLE_S, CleaningReport, Columns, read_csv
 from microopt_optimizer.model_file import TrainedModel
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command()
-@click.option("--data", type=FILE, required=True, help="csv with time, cpu, bw, n_users and qos.")
+@click.option("--data", type=FILE, required=True, help="csv with cpu, bw, n_users, qos and, where known, time.")
 @click.option("--test", type=FILE, help="csv of points that are not to be trained on.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the model.")
 @click.option("--publish", metavar="NAME", help="Put the model on the bus as NAME; workers follow at once.")
@@ -52,19 +56,61 @@ def train(
     """
     if out is None and publish is None:
         raise click.UsageError("say where the model shall go: --out FILE, --publish NAME, or both")
+    if publish is not None and not re.fullmatch(NAME_PATTERN, publish):
+        raise click.BadParameter(
+            f"{publish!r}: use a-z, 0-9, '-' and '_', as slices name it", param_hint="--publish"
+        )
     torch.set_num_threads(threads)
     console = Console(stderr=True)
     config = replace(training.PRESETS[preset], seed=seed)
     config = replace(config, epochs=epochs) if epochs else config
     try:
-        rows, report = read_csv(data, settle_s=settle_s)
-        console.print(describe(data, report))
-        held_back = read_csv(test, settle_s=settle_s)[0] if test else None
+        _require_outlets(out, publish)
+        rows = _read(data, settle_s, console)
+        held_back = _read(test, settle_s, console) if test else None
         model = train_with_progress(rows, config, console, test=held_back, name=publish or str(out))
         console.print(metrics_table(model))
         _deliver(model, out, publish)
-    except (ConfigError, ModelError) as error:
+    except MicrooptError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _require_outlets(out: Path | None, publish: str | None) -> None:
+    """Find out before the training, not after it, that its result has nowhere to go.
+
+    Raises:
+        ConfigError: the folder of `out` cannot be made, or no broker answers.
+    """
+    if out:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--out {out}: {error.strerror}: {error.filename}") from error
+    if publish:
+        with_bus(_nothing)
+
+
+async def _nothing(_: Bus) -> None:
+    return None
+
+
+def _read(path: Path, settle_s: float, console: Console) -> Dataset:
+    columns = _columns(path)
+    if columns.time is None:
+        console.print(f"{path.name}: no column 'time'; taken as settled, in the order of its rows")
+    rows, report = read_csv(path, columns, settle_s=settle_s)
+    console.print(describe(path, report))
+    return rows
+
+
+def _columns(path: Path) -> Columns:
+    """Return the columns of the authors' data set, without the time where the file has none."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return Columns()  # whoever reads the rows says what is wrong
+    return Columns() if Columns.time in header else Columns(time=None)
 
 
 def train_with_progress(
@@ -107,7 +153,6 @@ def metrics_table(model: TrainedModel) -> Table:
 
 def _deliver(model: TrainedModel, out: Path | None, publish: str | None) -> None:
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
         model_file.save(model, out)
         click.echo(f"wrote {out}")
     if publish:

@@ -16,7 +16,7 @@ from microopt.cli.route import route
 from microopt.cli.schemas import schemas
 from microopt.cli.status import status
 from microopt.cli.up import up
-from microopt.errors import ConfigError
+from microopt.errors import ConfigError, MicrooptError
 from microopt.runtime import run
 from microopt.settings import Settings
 
@@ -49,7 +49,7 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
-        except ConfigError as error:
+        except MicrooptError as error:
             raise SystemExit(f"microopt: {error}") from error
 
 
@@ -78,7 +78,7 @@ def agent_command(role: str, build: Callable[[Settings], Agent]) -> click.Comman
     @click.version_option(__version__, prog_name=f"microopt-{role}")
     def command(config: Path | None) -> None:
         try:
-            settings = Settings.load(config)
+            settings = Settings.load(config, own_tables=(role,))
             agent = build(settings)
         except ConfigError as error:
             click.echo(f"microopt-{role}: {error}", err=True)

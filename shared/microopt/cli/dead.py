@@ -13,7 +13,7 @@ SHOWN_BYTES: Final = 160
 
 
 @click.command()
-@click.option("--last", default=20, show_default=True, help="How many, newest last.")
+@click.option("--last", default=20, show_default=True, type=click.IntRange(min=1), help="How many, newest last.")
 def dead(last: int) -> None:
     """Print the newest dead letters: who gave up, on what, and why."""
     for line in with_bus(lambda bus: _lines(bus, last)):
@@ -35,5 +35,10 @@ async def _lines(bus: Bus, last: int) -> list[str]:
         lines.append(
             f"{headers.get('Microopt-Agent')} ← {headers.get('Microopt-Subject')}: {headers.get('Microopt-Error')}"
         )
-        lines.append(f"  {body}")
+        lines.append(f"  {_printable(body)}")
     return lines
+
+
+def _printable(text: str) -> str:
+    """Return `text` on one line and harmless to a terminal: what ended here may be anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -8,7 +8,7 @@ import click
 from microopt import desired, streams
 from microopt.bus import Bus
 from microopt.cli.connection import with_bus
-from microopt.errors import ConfigError
+from microopt.errors import ConfigError, InvalidMessageError
 from microopt.specs import PoolSpec, Route
 
 
@@ -44,14 +44,14 @@ async def _set(bus: Bus, pool: str, optimizer: str, reason: str) -> str:
     if await desired.get(bus, PoolSpec, pool) is None:
         known, _ = await desired.get_all(bus, PoolSpec)
         raise ConfigError(f"unknown pool {pool!r}; pools: {', '.join(known) or 'none, see `microopt apply`'}")
-    former = await desired.get(bus, Route, pool)
+    former = await _former(bus, pool)
     await put(bus, pool, optimizer, reason=reason, by=getpass.getuser())
     return f"{pool}: {former.active if former else 'no optimizer'} → {optimizer}"
 
 
 async def put(bus: Bus, pool: str, optimizer: str, *, reason: str, by: str) -> None:
     """Write the route of `pool`; its former shadows stay, less the one that becomes active."""
-    former = await desired.get(bus, Route, pool)
+    former = await _former(bus, pool)
     shadows = tuple(s for s in former.shadows if s != optimizer) if former else ()
     entry = Route(
         pool=pool,
@@ -62,3 +62,11 @@ async def put(bus: Bus, pool: str, optimizer: str, *, reason: str, by: str) -> N
         reason=reason,
     )
     await bus.put_spec(streams.ROUTES, pool, entry)
+
+
+async def _former(bus: Bus, pool: str) -> Route | None:
+    """Return the route that stands, or None for one that cannot be read: writing another is the remedy."""
+    try:
+        return await desired.get(bus, Route, pool)
+    except InvalidMessageError:
+        return None

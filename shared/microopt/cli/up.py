@@ -39,7 +39,7 @@ async def _run(settings: Settings, roles: tuple[str, ...], config: Path | None) 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    url = os.environ.get("NATS_URL")
+    url = os.environ.get("MICROOPT_NATS_URL") or os.environ.get("NATS_URL")
     broker = None if url else _broker(settings.table("broker", BrokerSettings))
     supervisor = Supervisor()
     try:

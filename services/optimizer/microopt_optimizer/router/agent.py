@@ -17,6 +17,9 @@ from microopt_optimizer.router.state import RouterState
 
 RoundKey = tuple[str, datetime, float]
 
+AHEAD_INTERVALS = 2.0
+"""How far ahead a forecast may begin: an allocation for later would rule out all before it."""
+
 
 class Router:
     """Which rounds are open, and who decides them."""
@@ -47,6 +50,7 @@ class Router:
         if spec is None:
             known = ", ".join(sorted(self._state.slices)) or "none"
             raise PermanentError(f"forecast for unknown slice {forecast.slice}; known: {known}")
+        _require_near(forecast, spec)
         if forecast.interval.end <= datetime.now(UTC):
             context.log.debug("forecast_of_the_past", slice=forecast.slice)
             return
@@ -83,6 +87,17 @@ class Router:
                 await self._changed.wait_for(lambda: current.is_complete(self._state.slices))
         except TimeoutError:
             return
+
+
+def _require_near(forecast: Forecast, spec: SliceSpec) -> None:
+    lead_s = spec.slot_s if spec.lead_s is None else spec.lead_s
+    ahead_s = (forecast.interval.start - datetime.now(UTC)).total_seconds()
+    allowed_s = lead_s + AHEAD_INTERVALS * spec.interval_s
+    if ahead_s > allowed_s:
+        raise PermanentError(
+            f"forecast for slice {forecast.slice}: interval.start {forecast.interval.start.isoformat()} is "
+            f"{ahead_s:.0f} s ahead, at most {allowed_s:.0f} s are allowed; is the clock of its forecaster right?"
+        )
 
 
 def build(settings: Settings) -> Agent:

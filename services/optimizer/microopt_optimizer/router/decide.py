@@ -4,16 +4,23 @@ import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 
+import nats.errors
+
 from microopt import subjects
 from microopt.agent import Context
 from microopt.errors import MicrooptError
 from microopt.messages import Allocation, Answer, Forecast, Problem, SliceSolution, Solution
+from microopt.specs import PoolSpec
 from microopt_optimizer.router import guard, rounds
 from microopt_optimizer.router.epochs import next_epoch
 from microopt_optimizer.router.metrics import RouterMetrics
 from microopt_optimizer.router.rounds import Round
 from microopt_optimizer.router.settings import RouterSettings
 from microopt_optimizer.router.state import RouterState
+
+
+def _is_over(current: Round) -> bool:
+    return datetime.now(UTC) >= current.interval.end
 
 
 class Decider:
@@ -34,22 +41,27 @@ class Decider:
         Nothing is published when no answer can be used: the last allocation expires, and then the slice's blind
         policy rules. The route is read at each attempt, so that a swap heals a round that is stuck.
         """
-        await self._state.load_allocations(self._bus, current.pool)
+        longest_s = max(self._settings.retry_s, current.interval.duration_s / 20)
         for attempt in itertools.count():
-            pending = current.pending(self._state.slices, self._state.allocations)
-            if not pending:
-                return
-            if datetime.now(UTC) >= current.interval.end:
+            try:
+                if await self._is_decided(current):
+                    return
+            except (MicrooptError, nats.errors.Error) as error:  # also a bus that is away for a while
+                self._log.warning("round_attempt_failed", pool=current.pool, error=str(error) or repr(error))
+            if _is_over(current):
+                pending = current.pending(self._state.slices, self._state.allocations)
                 self._metrics.unanswered.labels(current.pool).inc()
                 self._log.error("round_unanswered", pool=current.pool, slices=sorted(pending))
                 return
-            try:
-                await self._attempt(current, pending)
-            except MicrooptError as error:
-                self._log.warning("round_attempt_failed", pool=current.pool, error=str(error))
-            if current.pending(self._state.slices, self._state.allocations):
-                longest_s = max(self._settings.retry_s, current.interval.duration_s / 20)
-                await asyncio.sleep(min(self._settings.retry_s * 2 ** min(attempt, 20), longest_s))
+            await asyncio.sleep(min(self._settings.retry_s * 2 ** min(attempt, 20), longest_s))
+
+    async def _is_decided(self, current: Round) -> bool:
+        """Make one attempt, if there is still something to allocate and time for it."""
+        await self._state.load_allocations(self._bus, current.pool)
+        pending = current.pending(self._state.slices, self._state.allocations)
+        if pending and not _is_over(current):
+            await self._attempt(current, pending)
+        return not current.pending(self._state.slices, self._state.allocations)
 
     async def _attempt(self, current: Round, pending: dict[str, Forecast]) -> None:
         pool, route = self._state.pools.get(current.pool), self._state.routes.get(current.pool)
@@ -61,7 +73,7 @@ class Decider:
         problem = rounds.problem(
             pool,
             current.interval,
-            pending,
+            self._usable(pool, pending),
             self._state.slices,
             self._state.allocations,
             deadline_s=0.8 * self._settings.answer_within_s,
@@ -74,6 +86,15 @@ class Decider:
             await self._use(problem, solution, route.active, pending)
         finally:
             await asyncio.gather(*shadows)
+
+    def _usable(self, pool: PoolSpec, pending: dict[str, Forecast]) -> dict[str, Forecast]:
+        """Return the forecasts of slices that fit the pool; one that does not harms no other."""
+        misfits = rounds.misfits(pool, pending, self._state.slices)
+        for name, why in misfits.items():
+            self._log.error("slice_unusable", slice=name, reason=why)
+        if set(misfits) == set(pending):
+            raise MicrooptError(f"pool {pool.pool}: none of its slices can be used: {'; '.join(misfits.values())}")
+        return {name: forecast for name, forecast in pending.items() if name not in misfits}
 
     async def _ask(self, problem: Problem, optimizer: str) -> Solution:
         try:

@@ -1,6 +1,6 @@
 """Gathering the forecasts of one interval, and making the pool's problem of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -47,6 +47,18 @@ class Round:
 
 def _is_allocated(allocation: Allocation | None, start: datetime) -> bool:
     return allocation is not None and allocation.interval.start >= start
+
+
+def misfits(pool: PoolSpec, forecasts: Iterable[str], slices: Mapping[str, SliceSpec]) -> dict[str, str]:
+    """Return which slices cannot be a part of the pool's problem as they are specified now, and why."""
+    found: dict[str, str] = {}
+    for name in forecasts:
+        spec = slices[name]
+        if unknown := sorted(set(spec.bounds) - set(pool.resources)):
+            found[name] = f"slice {name} has bounds for {', '.join(unknown)}, which pool {pool.pool} has not"
+        elif spec.pool != pool.pool:
+            found[name] = f"slice {name} moved to pool {spec.pool}"
+    return found
 
 
 def held(

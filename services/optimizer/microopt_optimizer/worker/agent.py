@@ -79,6 +79,7 @@ class Worker:
                 model = models.get(item.model) or await self._models.get(item.model)
                 model.require_resources(tuple(item.bounds))
                 _require_qos(item, model)
+                _require_units(problem, model)
                 models[item.model] = model
             except ModelError as error:
                 context.log.error("model_unusable", slice=item.slice, error=str(error))
@@ -88,11 +89,28 @@ class Worker:
 
 def _require_qos(item: SliceProblem, model: TrainedModel) -> None:
     header, sla = model.header, item.sla
-    if (header.qos_metric, header.higher_is_better) != (sla.qos_metric, sla.higher_is_better):
+    predicted = (header.qos_metric, header.qos_unit, header.higher_is_better)
+    wanted = (sla.qos_metric, sla.qos_unit, sla.higher_is_better)
+    if predicted != wanted:
         raise ModelError(
-            f"model {model.name} predicts {header.qos_metric} (higher_is_better={header.higher_is_better}), "
-            f"the SLA is on {sla.qos_metric} (higher_is_better={sla.higher_is_better})"
+            f"model {model.name} predicts {header.qos_metric} in {header.qos_unit} "
+            f"(higher_is_better={header.higher_is_better}), the SLA is on {sla.qos_metric} in {sla.qos_unit} "
+            f"(higher_is_better={sla.higher_is_better})"
         )
+
+
+def _require_units(problem: Problem, model: TrainedModel) -> None:
+    """Make sure that the numbers mean the same: 2 cores are not 2 millicores."""
+    for resource in model.header.resources:
+        spec = problem.resources.get(resource.name)
+        if spec is None:
+            raise ModelError(
+                f"model {model.name} needs {resource.name}, pool {problem.pool} has {sorted(problem.resources)}"
+            )
+        if spec.unit != resource.unit:
+            raise ModelError(
+                f"model {model.name} has {resource.name} in {resource.unit}, pool {problem.pool} in {spec.unit}"
+            )
 
 
 def _without(problem: Problem, broken: set[str]) -> Problem | None:

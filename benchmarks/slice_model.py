@@ -1,0 +1,44 @@
+"""The slice model that the solvers are measured on."""
+
+from pathlib import Path
+
+from msgspec.structs import replace
+from rich.console import Console
+
+from microopt_optimizer import training
+from microopt_optimizer.dataset import Dataset, dataset_from_arrays
+from microopt_optimizer.dataset_csv import read_csv
+from microopt_optimizer.model_file import TrainedModel
+from microopt_testbed.sweep import sweep
+from microopt_testbed.traffic import data_folder
+
+NAME = "bench"
+_AUTHORS_CSV = Path("microopt_authors") / "train_dataset.csv"
+_QUICK_EPOCHS = 8
+_QUICK_SAMPLES = 10
+
+
+def train(*, quick: bool, console: Console) -> tuple[TrainedModel, str]:
+    """Return a model and what it was trained on: measurements where present, else the emulated slice.
+
+    A quick one is of the emulated slice always, and worse.
+    """
+    path = data_folder() / _AUTHORS_CSV
+    config = replace(training.FAST, epochs=_QUICK_EPOCHS) if quick else training.FAST
+    if quick or not path.is_file():
+        rows, source = _swept(quick), "a sweep of the emulated slice"
+    else:
+        rows, source = read_csv(path)[0], "the measurements of the paper's authors"
+    with console.status(f"training on {source}"):
+        return training.train(rows, config, name=NAME), source
+
+
+def _swept(quick: bool) -> Dataset:
+    table = sweep(samples=_QUICK_SAMPLES) if quick else sweep()
+    return dataset_from_arrays(
+        table[:, 0],
+        table[:, 1:3],
+        table[:, 3],
+        names=("gnb_cpu", "transport_bandwidth"),
+        units=("millicores", "Mbit/s"),
+    )
