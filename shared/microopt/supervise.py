@@ -1,7 +1,6 @@
 """Child processes that are kept running: started again with growing pauses when they die."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -24,7 +23,8 @@ class Child:
 
     name: str
     command: list[str]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
+    """All of it; by default that of this process."""
     log_path: Path | None = None
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
@@ -118,7 +118,7 @@ async def _execute(child: Child) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
             *child.command,
-            env={**os.environ, **child.environment},
+            env=None if child.environment is None else dict(child.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,

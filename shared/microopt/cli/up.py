@@ -47,7 +47,7 @@ async def _run(settings: Settings, roles: tuple[str, ...], config: Path | None) 
             await broker.start()
             url = broker.url
             click.echo(f"NATS with JetStream at {url}, store in {broker.store_dir}")
-        environment = {"NATS_URL": url or "", **({"MICROOPT_CONFIG": str(config)} if config else {})}
+        environment = {**os.environ, "NATS_URL": url or "", **({"MICROOPT_CONFIG": str(config)} if config else {})}
         for role in roles:
             await supervisor.start(Child(role, role_command(role), environment))
         await _until(stop, broker)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import os
 import time
 import urllib.error
 import urllib.request
@@ -99,7 +100,8 @@ class Demo:
 
     async def _start(self, role: str, url: str, table: dict[str, Any]) -> None:
         self._ports[role] = free_port()
-        environment = {
+        environment = _unconfigured()
+        environment |= {
             "NATS_URL": url,
             "MICROOPT_HTTP_PORT": str(self._ports[role]),
             "MICROOPT_LOG_FORMAT": "json",
@@ -152,6 +154,13 @@ async def _observing(url: str, record: Record) -> AsyncIterator[None]:
     finally:
         stop.set()
         await task
+
+
+def _unconfigured() -> dict[str, str]:
+    """Return this process's environment without settings of microopt: those are for live agents."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MICROOPT_")}
+    data = {name: os.environ[name] for name in ("MICROOPT_DATA",) if name in os.environ}
+    return {**kept, **data, "MICROOPT_CONFIG": os.devnull}
 
 
 async def _sleep_until(unix_s: float) -> None:
