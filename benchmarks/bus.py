@@ -22,8 +22,8 @@ from microopt import codec, streams, subjects
 from microopt.agent import Agent, Context
 from microopt.broker import Broker
 from microopt.bus import MSG_ID, Bus
-from microopt.consume import BATCH
 from microopt.messages import Telemetry
+from microopt.pull import BATCH
 from microopt.settings import NatsSettings
 from microopt.testing import running
 
