@@ -96,6 +96,7 @@ class Bus:
             connecting.cancel()
             self._refused.cancel()
             self._refused = None
+            await asyncio.gather(connecting, return_exceptions=True)
 
     async def _connect(self, settings: NatsSettings) -> None:
         await self.nc.connect(

@@ -10,6 +10,15 @@ from structlog.typing import Processor
 from microopt.settings import LogSettings
 
 
+class _Forward(logging.Handler):
+    """Says what libraries report through the standard library's logging in the same form as the rest."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = structlog.get_logger(record.name)
+        say = logger.error if record.levelno >= logging.ERROR else logger.warning
+        say(record.getMessage(), exc_info=record.exc_info or None)
+
+
 def configure(settings: LogSettings, *, agent: str, stream: TextIO | None = None) -> None:
     """Send this process's structlog events to `stream` (default stderr), each naming `agent`."""
     out = stream or sys.stderr
@@ -27,6 +36,9 @@ def configure(settings: LogSettings, *, agent: str, stream: TextIO | None = None
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=False,
     )
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Forward) for handler in root.handlers):
+        root.addHandler(_Forward(logging.WARNING))
 
 
 def _renderers(settings: LogSettings, out: TextIO) -> list[Processor]:

@@ -128,6 +128,7 @@ class Puller:
         finally:
             fetch.cancel()
             stop.cancel()
+            await asyncio.gather(fetch, stop, return_exceptions=True)  # whatever a fetch that is cut off says
 
     async def _return(self, message: Msg) -> None:
         """Give a message back at once, for the next of this name."""
@@ -137,20 +138,24 @@ class Puller:
             self._log.warning("message_not_returned", error=str(error) or repr(error))
 
     async def _is_gone(self, pull: Pull) -> bool:
+        if not self._bus.nc.is_connected:
+            return False  # ask again after the next fetch; waiting for an answer would only delay an end
         try:
             await pull.consumer_info()
         except NotFoundError:
             self._log.warning("consumer_gone", resume_after=self._last_sequence)
             return True
         except _LOST:
-            return False  # no connection now: ask again after the next fetch
+            return False
         return False
 
     async def _close(self, pull: Pull) -> None:
+        if not self._bus.nc.is_connected:
+            return  # the server removes it after INACTIVE_S
         try:
             name = (await pull.consumer_info()).name
             await pull.unsubscribe()
             if not self._origin.durable:
                 await self._bus.js.delete_consumer(self._origin.stream, name)
-        except _LOST as error:  # then the server removes it after INACTIVE_S
+        except _LOST as error:
             self._log.debug("consumer_not_removed", error=str(error) or repr(error))

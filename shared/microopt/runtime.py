@@ -16,6 +16,7 @@ from nats.micro.service import EndpointConfig, Service, ServiceConfig
 from microopt import codec, log, streams
 from microopt.agent import Agent, Context, EndpointRule
 from microopt.bus import Bus, header_text
+from microopt.cancel import cancel
 from microopt.consume import Consumer, Subscription
 from microopt.errors import ConfigError, MicrooptError, PermanentError, TemporaryError
 from microopt.http import TICK_S, Health, HttpServer
@@ -113,8 +114,7 @@ class _Runner:
             await self._stop.wait()
             if service:
                 await service.stop()
-            for task in running:
-                task.cancel()
+            await cancel(running)
             await self._drain(draining)
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -123,7 +123,7 @@ class _Runner:
             _, unfinished = await asyncio.wait(tasks, timeout=DRAIN_S)
             for task in unfinished:
                 self._context.log.error("task_cut_off", task=task.get_name())
-                task.cancel()
+            await cancel(unfinished)
 
     def _guard_in(self, group: asyncio.TaskGroup) -> Callable[[str, Awaitable[None]], asyncio.Task[None]]:
         def start(name: str, work: Awaitable[None]) -> asyncio.Task[None]:

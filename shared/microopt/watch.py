@@ -12,11 +12,13 @@ from typing import Any, Final
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
 
 from microopt import codec
 from microopt.bus import Bus
 from microopt.errors import InvalidMessageError, MicrooptError
-from microopt.pull import Origin, Puller
+from microopt.pull import REOPEN_WAIT_S, Origin, Puller
 from microopt.specs import key_of
 
 WatchHandler = Callable[[str, Any], Awaitable[None]]
@@ -41,8 +43,11 @@ class Watcher:
     def __init__(self, bus: Bus, watch: Watch, stop: asyncio.Event) -> None:
         self._bus = bus
         self._watch = watch
+        self._stop = stop
+        self._seen: set[str] = set()
         self._prefix = f"$KV.{watch.bucket}."
-        origin = Origin(stream=f"KV_{watch.bucket}", subject=f"{self._prefix}>", start="last")
+        self._stream = f"KV_{watch.bucket}"
+        origin = Origin(stream=self._stream, subject=f"{self._prefix}>", start="last")
         self._puller = Puller(bus, origin, self._deliver, stop)
         self._log = structlog.get_logger("microopt.watch").bind(bucket=watch.bucket)
 
@@ -63,7 +68,7 @@ class Watcher:
     async def _deliver(self, message: Msg) -> None:
         key = message.subject.removeprefix(self._prefix)
         try:
-            await self._watch.handler(key, self._value(key, message))
+            await self._take(key, self._value(key, message))
         except MicrooptError as error:
             await self._bus.dead_letter(
                 message.data,
@@ -72,17 +77,55 @@ class Watcher:
                 kind=self._watch.kind.__name__,
                 stream_sequence=message.metadata.sequence.stream,
             )
+            if key not in self._seen:
+                await self._recall(key, before=message.metadata.sequence.stream)
         try:
             await message.ack()
         except nats.errors.Error as error:  # it will be delivered again, and handlers are idempotent
             self._log.warning("acknowledgement_failed", error=str(error) or repr(error))
 
-    def _value(self, key: str, message: Msg) -> Any:
+    async def _take(self, key: str, value: Any) -> None:
+        await self._watch.handler(key, value)
+        self._seen.add(key)
+
+    async def _recall(self, key: str, *, before: int) -> None:
+        """Take the newest value before a spoilt one: what was in force before a restart still is."""
+        while not self._stop.is_set():
+            try:
+                kept = await self._history(key, before)
+                break
+            except nats.errors.Error as error:
+                self._log.warning("history_not_read", key=key, error=str(error) or repr(error))
+                await asyncio.sleep(REOPEN_WAIT_S)
+        else:
+            return
+        for former in reversed(kept):
+            try:
+                await self._take(key, self._value(key, former))
+            except MicrooptError:
+                continue
+            self._log.warning("former_value_in_force", key=key, revision=former.seq)
+            return
+
+    async def _history(self, key: str, before: int) -> list[RawStreamMsg]:
+        kept: list[RawStreamMsg] = []
+        sequence = 0
+        while True:
+            try:
+                message = await self._bus.js.get_msg(self._stream, sequence + 1, f"{self._prefix}{key}", next=True)
+            except NotFoundError:
+                return kept
+            sequence = message.seq or before
+            if sequence >= before:
+                return kept
+            kept.append(message)
+
+    def _value(self, key: str, message: Msg | RawStreamMsg) -> Any:
         headers = message.headers or {}
         if OPERATION in headers or MARKER in headers:
             return None
         origin = f"{self._watch.bucket}/{key}"
-        value = codec.decode(message.data, self._watch.kind, origin=origin)
+        value = codec.decode(message.data or b"", self._watch.kind, origin=origin)
         if key_of(value) not in (None, key):
             raise InvalidMessageError(f"{origin}: is of {key_of(value)!r}, but stands under {key!r}")
         return value

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from microopt import streams
 from microopt.agent import Agent, Context
+from microopt.cancel import cancel
 from microopt.errors import PermanentError
 from microopt.messages import Forecast
 from microopt.settings import Settings
@@ -65,10 +66,15 @@ class Router:
     async def run_rounds(self, context: Context) -> None:
         """Decide each round in a task of its own; a round that fails harms no other."""
         decider = Decider(self._settings, self._state, context, RouterMetrics(context.metrics.registry))
-        async with asyncio.TaskGroup() as group:
+        running: set[asyncio.Task[None]] = set()
+        try:
             while True:
                 key = await self._new.get()
-                group.create_task(self._run(key, decider, context), name=f"round:{key[0]}")
+                task = asyncio.create_task(self._run(key, decider, context), name=f"round:{key[0]}")
+                running.add(task)
+                task.add_done_callback(running.discard)
+        finally:
+            await cancel(running)
 
     async def _run(self, key: RoundKey, decider: Decider, context: Context) -> None:
         current = self._open[key]
