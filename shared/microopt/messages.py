@@ -4,10 +4,12 @@ Unknown fields are ignored and new fields have defaults, so that old and new age
 Values that no slice can have (NaN, negative, absurdly large) are refused when a message is decoded.
 """
 
+import hashlib
 import math
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from microopt.ids import NAME_PATTERN, SLICE_PATTERN, message_id, unix_ms
@@ -161,8 +163,9 @@ class Answer(Message, frozen=True, tag="microopt.answer.v1"):
 
     @property
     def message_id(self) -> str:
-        """Return the id of this optimizer's answer for this slice and interval."""
-        return message_id("answer", self.optimizer, self.slice, unix_ms(self.interval.start))
+        """Return the id of this very answer: a second one for the same interval is another fact."""
+        digest = hashlib.sha256(msgspec.json.encode([self.interval, self.role, self.solution])).hexdigest()[:16]
+        return message_id("answer", self.optimizer, self.slice, unix_ms(self.interval.start), digest)
 
 
 class Allocation(Message, frozen=True, tag="microopt.allocation.v1"):

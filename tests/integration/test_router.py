@@ -5,15 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
+from nats.js.errors import NotFoundError
 
 from microopt import codec, streams, subjects
 from microopt.agent import Agent
-from microopt.messages import Allocation, Answer, Problem, SliceSolution, Solution
+from microopt.messages import Allocation, Answer, Problem, SliceSolution, Solution, Traffic
 from microopt.settings import Settings
 from microopt.specs import Route
 from microopt.testing import eventually, running
 from microopt_optimizer.router.agent import build
 from microopt_optimizer.router.epochs import next_epoch
+from microopt_optimizer.router.thinning import most_atoms
 
 GOOD = {"transport_bandwidth": 20.0, "gnb_cpu": 2000.0}
 FAST = {"gather_s": 0.3, "retry_s": 0.05, "answer_within_s": 1.0}
@@ -59,10 +61,10 @@ async def allocations(bus, broker):
         yield seen
 
 
-async def forecast_both(bus, make_forecast, **kwargs):
-    start = datetime.now(UTC)
+async def forecast_both(bus, make_forecast, *, start=None, **kwargs):
+    start = start or datetime.now(UTC)
     for name in ("1", "2"):
-        await bus.publish(make_forecast(name, **{"start": start, **kwargs}))
+        await bus.publish(make_forecast(name, start=start, **kwargs))
     return start
 
 
@@ -170,7 +172,7 @@ async def test_a_forecast_for_an_unknown_slice_is_kept_and_the_next_is_used(
         await bus.publish(make_forecast("99"))
         await forecast_both(bus, make_forecast)
         await eventually(lambda: len(allocations) == 2)
-    letter = await bus.js.get_last_msg(streams.DEAD, subjects.dead("router"))
+        letter = await eventually(lambda: _last_letter(bus))
     assert "unknown slice 99; known: 1, 2" in letter.headers["Microopt-Error"]
     assert b'"slice":"99"' in letter.data
 
@@ -194,3 +196,147 @@ async def _answers(bus) -> list[Answer]:
 
 async def _has_roles(bus, wanted) -> bool:
     return {(a.optimizer, a.role) for a in await _answers(bus)} == wanted
+
+
+async def _last_letter(bus):
+    try:
+        return await bus.js.get_last_msg(streams.DEAD, subjects.dead("router"))
+    except NotFoundError:
+        return None
+
+
+async def test_a_forecast_that_overtakes_its_slice_is_used_once_the_slice_is_known(
+    bus, broker, desired, allocations, make_forecast, make_slice
+):
+    async with running(router(), broker.url), running(optimizer("one"), broker.url):
+        await bus.publish(make_forecast("3", duration_s=30.0))
+        await asyncio.sleep(0.2)
+        await bus.put_spec(streams.SLICES, "3", make_slice("3"))
+        await eventually(lambda: [a.slice for a in allocations] == ["3"])
+
+
+async def test_an_answer_that_comes_after_its_interval_is_dropped_and_the_next_interval_rules(
+    bus, broker, desired, allocations, make_forecast
+):
+    slow, begun = Agent("slow"), []
+
+    @slow.endpoint("one", subjects.optimize("one"), Problem)
+    async def solve(problem, _):
+        begun.append(problem.interval.start)
+        if len(begun) == 1:
+            await asyncio.sleep(1.5)
+        slices = [SliceSolution(slice=s.slice, allocation=GOOD, status="optimal") for s in problem.slices]
+        return Solution(pool=problem.pool, interval=problem.interval, optimizer="one", slices=slices)
+
+    patient = build(Settings({"router": {**FAST, "answer_within_s": 10.0}}, "test"))
+    async with running(patient, broker.url), running(slow, broker.url):
+        first = await forecast_both(bus, make_forecast, duration_s=1.0)
+        await eventually(lambda: begun)
+        second = await forecast_both(bus, make_forecast, start=first + timedelta(seconds=1), duration_s=30.0)
+        await eventually(lambda: len(allocations) == 2)
+        await asyncio.sleep(1.0)
+    assert [a.interval.start for a in allocations] == [second, second]
+
+
+async def test_two_rounds_of_a_pool_never_give_away_the_same_capacity(
+    bus, broker, desired, allocations, make_forecast, make_slice
+):
+    await bus.put_spec(streams.SLICES, "2", make_slice("2", interval_s=3.0))
+    asked = []
+    greedy = Agent("greedy")
+
+    @greedy.endpoint("one", subjects.optimize("one"), Problem)
+    async def solve(problem, _):
+        asked.append(problem.resources["transport_bandwidth"].capacity)
+        await asyncio.sleep(0.3)
+        values = {**GOOD, "transport_bandwidth": 45.0}
+        slices = [SliceSolution(slice=s.slice, allocation=values, status="optimal") for s in problem.slices]
+        return Solution(pool=problem.pool, interval=problem.interval, optimizer="one", slices=slices)
+
+    async with running(router(), broker.url), running(greedy, broker.url):
+        await bus.publish(make_forecast("1", duration_s=2.0))
+        await bus.publish(make_forecast("2", duration_s=3.0))
+        await eventually(lambda: len(allocations) == 2)
+    assert asked == [100.0, 55.0]
+
+
+async def test_a_mute_shadow_delays_nothing(bus, broker, desired, allocations, make_forecast):
+    mute = Agent("mute")
+
+    @mute.endpoint("mute", subjects.optimize("mute"), Problem)
+    async def solve(_, __):
+        await asyncio.Event().wait()
+
+    await route(bus, "one", "mute")
+    patient = build(Settings({"router": {**FAST, "answer_within_s": 60.0}}, "test"))
+    async with running(patient, broker.url), running(mute, broker.url):
+        await forecast_both(bus, make_forecast, duration_s=60.0)
+        await asyncio.sleep(0.5)
+        async with running(optimizer("one"), broker.url):
+            await eventually(lambda: len(allocations) == 2)
+
+
+async def test_the_answer_that_was_accepted_is_kept_beside_the_one_that_was_refused(
+    bus, broker, desired, allocations, make_forecast
+):
+    tries = []
+
+    def first_wrong(solution):
+        tries.append(solution)
+        wrong = [replace(s, allocation={**GOOD, "gnb_cpu": 9e9}) for s in solution.slices]
+        return replace(solution, slices=wrong) if len(tries) == 1 else solution
+
+    async with running(router(), broker.url), running(optimizer("one", change=first_wrong), broker.url):
+        await forecast_both(bus, make_forecast, duration_s=30.0)
+        await eventually(lambda: len(allocations) == 2)
+        await eventually(lambda: _count_answers(bus, 4))
+    refused = sorted(bool(a.refused) for a in await _answers(bus))
+    assert refused == [False, False, True, True]
+
+
+async def _count_answers(bus, count) -> bool:
+    return len(await _answers(bus)) == count
+
+
+async def test_an_epoch_that_is_no_number_is_said_and_the_round_goes_on_when_it_is_put_right(
+    bus, broker, desired, allocations, make_forecast
+):
+    kv = await bus.js.key_value(streams.STATE)
+    await kv.put("epoch.edge", b"many")
+    async with running(router(), broker.url), running(optimizer("one"), broker.url):
+        await forecast_both(bus, make_forecast, duration_s=30.0)
+        await asyncio.sleep(0.5)
+        assert allocations == []
+        await kv.delete("epoch.edge")
+        await eventually(lambda: len(allocations) == 2)
+
+
+async def test_the_traffic_of_many_slices_is_thinned_to_what_fits_into_a_request(
+    bus, broker, make_pool, make_slice, allocations, make_forecast
+):
+    names, seen = [f"{n}" for n in range(200)], []
+    await bus.put_spec(streams.POOLS, "edge", make_pool(bandwidth=1e6, cpu=1e6))
+    await route(bus, "one")
+    for name in names:
+        await bus.put_spec(streams.SLICES, name, make_slice(name, interval_s=60.0))
+    users = tuple(n / 3 for n in range(256))
+    traffic = Traffic(users, (1 / 256,) * 256)
+    thrifty = Agent("thrifty")
+
+    @thrifty.endpoint("one", subjects.optimize("one"), Problem)
+    async def solve(problem, _):
+        seen.append((len(problem.slices), [s.traffic.users for s in problem.slices]))
+        slices = [SliceSolution(slice=s.slice, allocation=GOOD, status="optimal") for s in problem.slices]
+        return Solution(pool=problem.pool, interval=problem.interval, optimizer="one", slices=slices)
+
+    limit = bus.nc.max_payload
+    start = datetime.now(UTC)
+    gathering = build(Settings({"router": {**FAST, "gather_s": 20.0}}, "test"))
+    async with running(gathering, broker.url), running(thrifty, broker.url):
+        for name in names:
+            await bus.publish(replace(make_forecast(name, start=start, duration_s=60.0), traffic=traffic))
+        await eventually(lambda: len(allocations) == 200, within_s=60)
+    assert max(count for count, _ in seen) > 100
+    for count, all_users in seen:
+        assert max(len(u) for u in all_users) <= min(256, most_atoms(count, limit))
+        assert {u[-1] for u in all_users} == {users[-1]}

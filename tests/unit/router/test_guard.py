@@ -2,7 +2,8 @@ import pytest
 from msgspec.structs import replace
 
 from microopt.messages import SliceSolution, Solution
-from microopt_optimizer.router import guard, rounds
+from microopt_optimizer.router import guard
+from microopt_optimizer.router.problem import problem as build_problem
 
 GOOD = {"transport_bandwidth": 20.0, "gnb_cpu": 2000.0}
 BOTH = ("1-000001", "2")
@@ -13,7 +14,7 @@ def problem(make_pool, make_slice, make_forecast):
     slices = {name: make_slice(name) for name in BOTH}
     forecasts = {name: make_forecast(name) for name in BOTH}
     interval = forecasts["2"].interval
-    return rounds.problem(make_pool(bandwidth=60.0), interval, forecasts, slices, {}, 1.0)
+    return build_problem(make_pool(bandwidth=60.0), interval, forecasts, slices, {}, 1.0, 256)
 
 
 def answer(problem, *slices, optimizer="microopt"):
@@ -100,3 +101,16 @@ def test_the_reason_of_a_slice_that_could_not_be_solved_is_passed_on(problem):
         guard.check(problem, answer(problem, unsolved), "microopt").refused["2"]
         == "not solved: model embb: cut off"
     )
+
+
+def test_what_a_refused_slice_keeps_counts_against_the_capacity(problem):
+    keeping = [replace(one, current={"transport_bandwidth": 45.0, "gnb_cpu": 500.0}) for one in problem.slices]
+    asked = replace(problem, slices=keeping)
+    alone = answer(asked, solved("2", transport_bandwidth=20.0))
+    verdict = guard.check(asked, alone, "microopt")
+    assert verdict.accepted == {}
+    assert "together 65 Mbit/s of transport_bandwidth, capacity left is 60" in verdict.refused["2"]
+    assert verdict.refused["1-000001"] == "not answered"
+    assert set(guard.check(asked, answer(asked, solved("2", transport_bandwidth=15.0)), "microopt").accepted) == {
+        "2"
+    }

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from microopt import streams
 from microopt.agent import Agent, Context
 from microopt.cancel import cancel
-from microopt.errors import PermanentError
+from microopt.errors import PermanentError, TemporaryError
 from microopt.messages import Forecast
 from microopt.settings import Settings
 from microopt.specs import PoolSpec, Route, SliceSpec
@@ -41,7 +41,7 @@ class Router:
         self._state.set(self._state.slices, name, spec)
 
     async def on_route(self, pool: str, route: Route | None, context: Context) -> None:
-        """Take a change of a route; rounds that are still open follow it at once."""
+        """Take a change of a route; rounds that are still open follow it at their next attempt."""
         self._state.set(self._state.routes, pool, route)
         context.log.info("route", pool=pool, active=route.active if route else None)
 
@@ -50,7 +50,7 @@ class Router:
         spec = self._state.slices.get(forecast.slice)
         if spec is None:
             known = ", ".join(sorted(self._state.slices)) or "none"
-            raise PermanentError(f"forecast for unknown slice {forecast.slice}; known: {known}")
+            raise TemporaryError(f"forecast for unknown slice {forecast.slice}; known: {known}")  # so far
         _require_near(forecast, spec)
         if forecast.interval.end <= datetime.now(UTC):
             context.log.debug("forecast_of_the_past", slice=forecast.slice)
@@ -75,6 +75,7 @@ class Router:
                 task.add_done_callback(running.discard)
         finally:
             await cancel(running)
+            await decider.close()
 
     async def _run(self, key: RoundKey, decider: Decider, context: Context) -> None:
         current = self._open[key]

@@ -27,7 +27,7 @@ async def next_epoch(bus: Bus, pool: str, clock: Callable[[], float] = time.time
     for _ in range(ATTEMPTS):
         try:
             entry = await kv.get(key)
-            last, revision = int(entry.value or b"0"), entry.revision
+            last, revision = _number(entry.value, key), entry.revision
         except KeyNotFoundError:
             last, revision = 0, None
         epoch = max(last + 1, int(clock()))
@@ -40,3 +40,12 @@ async def next_epoch(bus: Bus, pool: str, clock: Callable[[], float] = time.time
             continue
         return epoch
     raise TemporaryError(f"pool {pool}: no epoch after {ATTEMPTS} attempts; how many routers serve this pool?")
+
+
+def _number(value: bytes | None, key: str) -> int:
+    try:
+        return int(value or b"0")
+    except ValueError as error:
+        raise TemporaryError(
+            f"{streams.STATE}/{key} holds {value!r}, which is no number; delete the key"
+        ) from error

@@ -1,7 +1,7 @@
 """Between answer and allocation: an optimizer that is wrong costs nothing but its turn."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +34,7 @@ def check(problem: Problem, solution: Solution, optimizer: str) -> Verdict:
     refused = {name: _wrong_values(asked[name], answers.get(name)) for name in asked}
     accepted = {name: _clamped(asked[name], answers[name]) for name, trouble in refused.items() if not trouble}
     strangers = tuple(sorted(set(answers) - set(asked)))
-    if over := _over_capacity(problem, accepted.values()):
+    if over := _over_capacity(problem, accepted):
         return Verdict({}, {name: refused[name] or over for name in asked}, strangers)
     return Verdict(accepted, {name: trouble for name, trouble in refused.items() if trouble}, strangers)
 
@@ -80,10 +80,12 @@ def _clamped(asked: SliceProblem, answer: SliceSolution) -> SliceSolution:
     return replace(answer, allocation=values)
 
 
-def _over_capacity(problem: Problem, answers: Iterable[SliceSolution]) -> str:
+def _over_capacity(problem: Problem, accepted: Mapping[str, SliceSolution]) -> str:
+    """Say which capacity the accepted answers exceed together with what the refused slices go on having."""
     totals: dict[str, float] = {}
-    for answer in answers:
-        for resource, value in answer.allocation.items():
+    for asked in problem.slices:
+        values = accepted[asked.slice].allocation if asked.slice in accepted else asked.current
+        for resource, value in values.items():
             totals[resource] = totals.get(resource, 0.0) + value
     for resource, spec in problem.resources.items():
         total = totals.get(resource, 0.0)
