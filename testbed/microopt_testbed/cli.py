@@ -70,6 +70,7 @@ def _play(plan: Scenario, prepared: DemoModel, folder: Path, console: Console) -
         plan,
         run.start_s,
         peak,
+        model.peak_for_own_slas(prepared.model, plan.qos_margin),
         days,
         effects.with_effects(run.events, run.record, days, run.start_s, plan),
         model=prepared.source,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 from msgspec.structs import replace
@@ -11,6 +12,9 @@ from microopt_testbed.demo import scenario
 from microopt_testbed.demo.observe import Record
 from microopt_testbed.demo.scenario import Scenario
 from microopt_testbed.demo.summary import Event, SliceDay, degradation, index_of
+
+AT_ONCE_S: Final = 0.1
+"""The actuator switches at the start and then reads back."""
 
 
 def with_effects(
@@ -44,8 +48,8 @@ def _arrival(name: str, interval: int, record: Record, start_s: float, plan: Sce
     if at is None:
         return f"allocation by {allocation.optimizer}, not applied"
     after_s = at.timestamp() - (start_s + interval * plan.interval_s)
-    if after_s <= 0:
-        return f"allocation by {allocation.optimizer} in force before the interval began"
+    if after_s <= AT_ONCE_S:
+        return f"allocation by {allocation.optimizer} in force from the interval's start"
     late = f"allocation by {allocation.optimizer} in force {after_s:.1f} s into the interval"
     if after_s <= plan.grace * plan.interval_s:
         return late

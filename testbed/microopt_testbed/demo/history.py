@@ -13,12 +13,12 @@ BATCH: Final = 500
 SOURCE: Final = "history"
 
 
-async def publish(bus: Bus, settings: EmulatorSettings, days: int) -> int:
-    """Store the users of the `days` before the first slot, and return how many slots that were.
+def samples(settings: EmulatorSettings, days: int) -> list[Telemetry]:
+    """Return the users of the `days` before the first slot, oldest first.
 
     QoS is unknown for them: nobody had measured it.
     """
-    samples = [
+    found = [
         Telemetry(
             slice=name,
             time=datetime.fromtimestamp(time_s, UTC),
@@ -31,10 +31,19 @@ async def publish(bus: Bus, settings: EmulatorSettings, days: int) -> int:
         for name, slots in history(settings, days).items()
         for time_s, users in slots
     ]
-    for first in range(0, len(samples), BATCH):
-        waiting = [await _store(bus, sample) for sample in samples[first : first + BATCH]]
-        await asyncio.gather(*waiting)
-    return len(samples)
+    return sorted(found, key=lambda sample: (sample.time, sample.slice))
+
+
+async def tell(bus: Bus, settings: EmulatorSettings, days: int, told: asyncio.Event) -> None:
+    """Store the days before the first slot: the past at once, which sets `told`, the rest as it comes to pass."""
+    coming = samples(settings, days)
+    while past := [sample for sample in coming[:BATCH] if sample.time <= datetime.now(UTC)]:
+        await asyncio.gather(*[await _store(bus, sample) for sample in past])
+        coming = coming[len(past) :]
+    told.set()
+    for sample in coming:
+        await asyncio.sleep((sample.time - datetime.now(UTC)).total_seconds())
+        await bus.publish(sample)
 
 
 async def _store(bus: Bus, sample: Telemetry) -> asyncio.Future[object]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from microopt.errors import ConfigError, ModelError
 from microopt.messages import Interval, Problem, SliceProblem, Traffic
+from microopt.specs import PeakSla, Sla
 from microopt_optimizer import model_file, training
 from microopt_optimizer.cli import describe, train_with_progress
 from microopt_optimizer.dataset import Dataset, dataset_from_arrays
@@ -65,16 +66,22 @@ def _rows(console: Console) -> tuple[Dataset, str]:
     return rows, "a sweep of the emulated slice"
 
 
-def peak_allocation(model: TrainedModel) -> dict[str, float]:
-    """Return Peak-alloc (paper §VI-A2): what static planning gives a slice.
+def peak_allocation(model: TrainedModel, peak: PeakSla | None = None) -> dict[str, float]:
+    """Return what static planning for the peak gives a slice: Peak-alloc (paper §VI-A2), or for another SLA.
 
     Raises:
         ConfigError: nothing within the bounds is enough.
     """
-    plan = scenario.Scenario().desired({name: 1.0 for name in scenario.WEIGHTS})
+    peak = peak or PeakSla()
+    plan = scenario.Scenario().desired(dict.fromkeys(scenario.WEIGHTS, 1.0))
     spec = plan.slices[0]
     ask = SliceProblem(
-        slice=spec.slice, sla=spec.sla, traffic=Traffic((5.0,), (1.0,)), bounds=spec.bounds, model=spec.model
+        slice=spec.slice,
+        sla=Sla(qos_threshold=peak.qos_threshold, degradation_threshold=peak.degradation_threshold),
+        traffic=Traffic((peak.users,), (1.0,)),
+        bounds=spec.bounds,
+        model=spec.model,
+        peak=peak,
     )
     problem = Problem(
         pool=spec.pool, interval=Interval(FIRST_MONDAY, 1.0), resources=plan.pools[0].resources, slices=[ask]
@@ -83,3 +90,15 @@ def peak_allocation(model: TrainedModel) -> dict[str, float]:
     if answer.status == "infeasible":
         raise ConfigError(f"peak allocation: {answer.reason}")
     return answer.allocation
+
+
+def peak_for_own_slas(model: TrainedModel, margin: float) -> dict[str, dict[str, float]]:
+    """Return static planning for five users at each slice's own SLA, with the margin that microopt keeps."""
+    slas = {name: sla.tightened(margin) for name, sla in scenario.SLAS.items()}
+    return {
+        name: peak_allocation(
+            model,
+            PeakSla(qos_threshold=sla.qos_threshold, degradation_threshold=sla.degradation_threshold),
+        )
+        for name, sla in slas.items()
+    }

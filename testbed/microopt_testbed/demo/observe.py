@@ -1,6 +1,7 @@
 """A subscriber that watches the demo from the bus, as anybody's dashboard would."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from microopt.agent import Agent, Context
@@ -15,6 +16,8 @@ class Record:
     telemetry: list[Telemetry] = field(default_factory=list)
     forecasts: list[Forecast] = field(default_factory=list)
     allocations: list[Allocation] = field(default_factory=list)
+    allocated_at: dict[tuple[str, int], datetime] = field(default_factory=dict)
+    """When the allocation of a slice and epoch was seen."""
     actuations: list[Actuation] = field(default_factory=list)
 
     def last(self, kind: str, slice_: str) -> Any:
@@ -35,6 +38,7 @@ def observer(record: Record) -> Agent:
 
     async def allocation(message: Allocation, _: Context) -> None:
         record.allocations.append(message)
+        record.allocated_at.setdefault((message.slice, message.epoch), datetime.now(UTC))
 
     async def actuation(message: Actuation, _: Context) -> None:
         record.actuations.append(message)

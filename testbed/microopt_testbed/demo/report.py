@@ -60,7 +60,8 @@ def print_summary(summary: Summary, run: DemoRun, console: Console) -> None:
     for column in ("allocated by", "mean cost", "against Peak-alloc"):
         cost.add_column(column, justify="left" if column == "allocated by" else "right")
     for who, value in (
-        ("Peak-alloc, static", summary.cost_peak),
+        ("Peak-alloc, static (5 users, 5 Mbit/s, 1 %)", summary.cost_peak),
+        ("static for 5 users at each slice's own SLA", summary.cost_peak_own_sla),
         ("microopt, on forecasts", summary.cost),
         ("oracle that knows traffic and truth", summary.cost_oracle),
     ):

@@ -18,6 +18,7 @@ import msgspec
 from microopt import desired, streams
 from microopt.broker import Broker, free_port
 from microopt.bus import Bus
+from microopt.cancel import cancel
 from microopt.cli.route import put as put_route
 from microopt.errors import ConfigError
 from microopt.runtime import serve
@@ -29,11 +30,12 @@ from microopt_testbed.demo import history, scenario
 from microopt_testbed.demo.observe import Record, observer
 from microopt_testbed.demo.scenario import Scenario
 from microopt_testbed.demo.summary import Event
+from microopt_testbed.emulator_agent import EmulatorSettings
 
-ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator")
+ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator", "testbed")
 READY_WITHIN_S: Final = 60.0
-HEAD_START_S: Final = 12.0
-"""Between seeding the past and the first slot: the forecaster reads the past, the emulator starts."""
+HEAD_START_S: Final = 18.0
+"""Until the first slot: the agents start, and the forecaster reads the past; 6 s are enough on two idle cores."""
 
 
 @dataclass
@@ -79,24 +81,27 @@ class Demo:
             await model_store.publish(bus, scenario.MODEL, model_file.to_bytes(self._model))
             await stack.enter_async_context(_observing(broker.url, self._run.record))
             stack.push_async_callback(self._supervisor.stop)
-            await self._start_agents(broker.url, bus)
+            outside = self._outside()
+            told = asyncio.Event()
+            days = self._plan.history_days
+            telling = asyncio.create_task(history.tell(bus, outside, days, told), name="history")
+            stack.push_async_callback(cancel, [telling])
+            await self._start_agents(broker.url, outside)
+            await _require(told, telling, before_s=self._run.start_s)
             await self._play_day(bus)
             self._run.phase = "stopping"
 
-    async def _start_agents(self, url: str, bus: Bus) -> None:
-        self._run.phase = "starting the agents"
-        for role in ROLES:
-            await self._start(role, url, {"actuator": scenario.actuator_table()}.get(role, {}))
-        await asyncio.gather(*(self._ready(role) for role in ROLES))
-        self._run.phase = "telling the forecaster the last days"
+    def _outside(self) -> EmulatorSettings:
         interval_s = self._plan.interval_s
         self._run.start_s = math.ceil((time.time() + HEAD_START_S) / interval_s) * interval_s
-        outside = self._plan.emulator(self._run.start_s, self._peak)
-        await history.publish(bus, outside, self._plan.history_days)
-        await self._start("testbed", url, msgspec.to_builtins(outside))
-        await self._ready("testbed")
-        if time.time() > self._run.start_s:
-            raise ConfigError("this machine is too slow for the demo's pace; use a longer --interval-s")
+        return self._plan.emulator(self._run.start_s, self._peak)
+
+    async def _start_agents(self, url: str, outside: EmulatorSettings) -> None:
+        self._run.phase = "starting the agents, and telling them the last days"
+        tables = {"actuator": scenario.actuator_table(), "testbed": msgspec.to_builtins(outside)}
+        for role in ROLES:
+            await self._start(role, url, tables.get(role, {}))
+        await asyncio.gather(*(self._ready(role) for role in ROLES))
 
     async def _start(self, role: str, url: str, table: dict[str, Any]) -> None:
         self._ports[role] = free_port()
@@ -161,6 +166,18 @@ def _unconfigured() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MICROOPT_")}
     data = {name: os.environ[name] for name in ("MICROOPT_DATA",) if name in os.environ}
     return {**kept, **data, "MICROOPT_CONFIG": os.devnull}
+
+
+async def _require(told: asyncio.Event, telling: asyncio.Task[None], *, before_s: float) -> None:
+    """Wait until the past is told, at the latest at the Unix time `before_s`."""
+    try:
+        await asyncio.wait_for(told.wait(), before_s - time.time())
+    except TimeoutError as error:
+        if telling.done():
+            await telling  # it failed, and says why
+        raise ConfigError(
+            "this machine is too slow for the demo's pace, or busy; use a longer --interval-s"
+        ) from error
 
 
 async def _sleep_until(unix_s: float) -> None:

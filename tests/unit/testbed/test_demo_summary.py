@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from microopt.messages import Actuation, Allocation, Forecast, Interval, Telemetry, Traffic
 from microopt_testbed.demo import effects, plot, scenario, summary
@@ -72,12 +73,14 @@ def report(name, resource, epoch, made_at, delay_s, state="verified"):
 
 def summarised(record: Record) -> summary.Summary:
     days = summary.slice_days(record, START_S, PLAN)
-    return summary.summarise(record, PLAN, START_S, PEAK, days, [], model="m", traffic="t")
+    own = {VIDEO: PEAK, BROWSING: HALF}
+    return summary.summarise(record, PLAN, START_S, PEAK, own, days, [], model="m", traffic="t")
 
 
 def test_half_of_the_peak_allocation_saves_half():
     result = summarised(day())
     assert result.cost_peak == pytest.approx(2 * (40 / 50 + 3600 / 4500))
+    assert result.cost_peak_own_sla == pytest.approx(0.75 * result.cost_peak)
     assert result.saving_vs_peak == pytest.approx(0.5)
     assert result.cost_vs_oracle == pytest.approx(result.cost / result.cost_oracle)
     assert result.problems == []
@@ -117,13 +120,17 @@ def test_missed_thresholds_and_missing_telemetry_are_problems():
 
 def test_latency_counts_until_the_last_resource_and_only_the_first_report_of_each():
     made = at(0)
-    reports = [
-        report(VIDEO, "transport_bandwidth", 7, made, 0.2, "applied"),
-        report(VIDEO, "gnb_cpu", 7, made, 0.1, "verified"),
-        report(VIDEO, "transport_bandwidth", 7, made, 5.0, "verified"),
-        report(VIDEO, "gnb_cpu", 3, made - timedelta(days=1), 9.0),
-    ]
-    assert summary.applied_after_ms(reports, since=made) == [pytest.approx(200.0)]
+    record = Record()
+    record.allocated_at = {(VIDEO, epoch): made + timedelta(seconds=0.15) for epoch in (3, 7)}
+    for resource, state, took_s in (
+        ("transport_bandwidth", "applied", 0.05),
+        ("gnb_cpu", "verified", 0.01),
+        ("transport_bandwidth", "verified", 5.0),
+    ):
+        late = report(VIDEO, resource, 7, made, 2.0, state)  # the interval began 2 s after the forecast
+        record.actuations.append(replace(late, duration_s=took_s))
+    record.actuations.append(report(VIDEO, "gnb_cpu", 3, made - timedelta(days=1), 9.0))
+    assert summary.applied_after_ms(record, since=made) == [pytest.approx(200.0)]
 
 
 def test_effects_say_when_the_allocation_came_and_what_it_cost():
