@@ -22,7 +22,8 @@ _CONFIG = """\
 # Written by microopt at each start.
 listen: "{host}:{port}"
 server_name: "microopt"
-max_payload: 1MB
+# The problem of a pool of 1,000 slices is one request.
+max_payload: 8MB
 jetstream {{
   store_dir: {store_dir}
   # An allocation that was acknowledged is on disk: the default syncs every two minutes.

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from microopt import codec, subjects
 from microopt.bus import Bus
-from microopt.errors import PermanentError, TemporaryError
+from microopt.errors import ConfigError, InvalidMessageError, PermanentError, TemporaryError
 from microopt.pull import Origin, Puller, Start
 from microopt.streams import STREAM_OF
 
@@ -71,7 +71,7 @@ class Consumer:
         metrics = self._bus.metrics
         try:
             with metrics.handle_s.labels(kind).time():
-                await self._sub.handler(codec.decode(message.data, self._sub.kind, origin=message.subject))
+                await self._sub.handler(_read(message, self._sub.kind))
         except PermanentError as error:
             await self._bury(message, error)
         except TemporaryError as error:
@@ -114,3 +114,19 @@ class Consumer:
             await settle()
         except nats.errors.Error as error:  # it will be delivered again, and handlers are idempotent
             self._log.warning("acknowledgement_failed", error=str(error) or repr(error))
+
+
+def _read(message: Msg, kind: type[Any]) -> Any:
+    """Return the `kind` in `message`.
+
+    Raises:
+        InvalidMessageError: it holds none, or one of another subject: who may write to one could speak for all.
+    """
+    value = codec.decode(message.data, kind, origin=message.subject)
+    try:
+        own = subjects.of(value)
+    except ConfigError as error:
+        raise InvalidMessageError(f"{message.subject}: {error}") from error
+    if own != message.subject:
+        raise InvalidMessageError(f"{message.subject}: holds a {kind.__name__} that belongs on {own}")
+    return value

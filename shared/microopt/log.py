@@ -43,5 +43,7 @@ def configure(settings: LogSettings, *, agent: str, stream: TextIO | None = None
 
 def _renderers(settings: LogSettings, out: TextIO) -> list[Processor]:
     if settings.format == "console" or (settings.format == "auto" and out.isatty()):
-        return [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        # Not rich's stack traces: they show local variables, and with them passwords.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(sort_keys=False)]

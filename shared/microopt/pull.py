@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Literal
 
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
+from microopt import streams
 from microopt.bus import Bus
+from microopt.errors import ConfigError
 
 Start = Literal["last", "all", "new"]
 Deliver = Callable[[Msg], Awaitable[None]]
@@ -41,7 +44,7 @@ class Origin:
 
 
 class Puller:
-    """Hands each message to `deliver`, which acknowledges it; made anew when the server lost its consumer.
+    """Hands each message to `deliver`, which acknowledges it; made anew when the server lost consumer or store.
 
     The owner puts the sequences of messages that shall come again into `postponed`.
     """
@@ -52,6 +55,7 @@ class Puller:
         self._deliver = deliver
         self._stop = stop
         self._last_sequence = 0
+        self._created: datetime | None = None
         self._log = structlog.get_logger("microopt.pull").bind(stream=origin.stream, durable=origin.durable)
         self.postponed: set[int] = set()
         self.caught_up = asyncio.Event()
@@ -62,7 +66,7 @@ class Puller:
         while not self._stop.is_set():
             try:
                 pull = await self._open()
-            except _LOST as error:
+            except (*_LOST, ConfigError) as error:  # a server that just begins may not take streams yet
                 self._log.warning("consumer_not_opened", error=str(error) or repr(error))
                 await asyncio.sleep(REOPEN_WAIT_S)
                 continue
@@ -80,8 +84,9 @@ class Puller:
             deliver_policy=_POLICY[origin.start],
             inactive_threshold=None if origin.durable else INACTIVE_S,
         )
-        state = (await self._bus.js.stream_info(origin.stream)).state
-        if not origin.durable and 0 < self._last_sequence <= state.last_seq:
+        info = await self._stream()
+        self._note_creation(info.created)
+        if not origin.durable and 0 < self._last_sequence <= info.state.last_seq:
             config.deliver_policy = DeliverPolicy.BY_START_SEQUENCE
             config.opt_start_seq = min(self.postponed, default=self._last_sequence + 1)
         pull = await self._bus.js.pull_subscribe(
@@ -91,6 +96,24 @@ class Puller:
         if (await pull.consumer_info()).num_pending == 0:
             self.caught_up.set()
         return pull
+
+    async def _stream(self) -> StreamInfo:
+        """Return the stream as it is, made again with all others when the server lost its store."""
+        name = self._origin.stream
+        try:
+            return await self._bus.js.stream_info(name)
+        except NotFoundError:
+            self._log.error("stream_gone")
+            await streams.provision(self._bus.js)
+            return await self._bus.js.stream_info(name)
+
+    def _note_creation(self, created: datetime | None) -> None:
+        """Forget what was read of a former stream of this name: its sequences mean nothing in this one."""
+        if self._created not in (None, created):
+            self._log.warning("stream_made_anew", read_of_the_former=self._last_sequence)
+            self._last_sequence = 0
+            self.postponed.clear()
+        self._created = created
 
     async def _pump(self, pull: Pull) -> None:
         waiting = 0

@@ -25,6 +25,7 @@ from microopt.settings import HttpSettings, LogSettings, NatsSettings, Settings
 from microopt.watch import Watch, Watcher
 
 T = TypeVar("T")
+Work = Callable[[], Awaitable[None]]
 
 EXIT_CONFIG: Final = 2
 DRAIN_S: Final = 10.0
@@ -73,6 +74,7 @@ async def serve(agent: Agent, settings: Settings, stop: asyncio.Event | None = N
             return
         async with bus:
             await streams.provision(bus.js)
+            health.wait_for("agent", "starting")
             health.done("bus")
             health.check(lambda: None if bus.nc.is_connected else "not connected to the bus")
             context = Context(bus, settings, metrics, structlog.get_logger(f"microopt.{agent.name}"))
@@ -101,16 +103,18 @@ class _Runner:
                 Watcher(self._context.bus, self._watch(index), self._stop)
                 for index in range(len(self._agent.specs))
             ]
-            draining = [start(f"watch:{w.name}", w.run()) for w in watchers]
+            draining = [start(f"watch:{w.name}", w.run) for w in watchers]
             for watcher in watchers:
                 self._health.wait_for(watcher.name, f"{watcher.name} not read yet")
                 if await _unless_stopped(watcher.synced.wait(), self._stop):
                     self._health.done(watcher.name)
             consumers = [Consumer(self._context.bus, s, self._stop) for s in self._subscriptions()]
-            draining += [start(f"consume:{c.name}", c.run()) for c in consumers]
+            draining += [start(f"consume:{c.name}", c.run) for c in consumers]
             service = await self._serve_endpoints()
-            running = [start(f"task:{name}", task(self._context)) for name, task in self._agent.tasks.items()]
-            start("ready", self._become_ready(consumers))
+            # Told to stop while desired state was read: what must not begin without it does not begin.
+            tasks = {} if self._stop.is_set() else self._agent.tasks
+            running = [start(f"task:{name}", partial(task, self._context)) for name, task in tasks.items()]
+            start("ready", partial(self._become_ready, consumers))
             await self._stop.wait()
             if service:
                 await service.stop()
@@ -125,15 +129,15 @@ class _Runner:
                 self._context.log.error("task_cut_off", task=task.get_name())
             await cancel(unfinished)
 
-    def _guard_in(self, group: asyncio.TaskGroup) -> Callable[[str, Awaitable[None]], asyncio.Task[None]]:
-        def start(name: str, work: Awaitable[None]) -> asyncio.Task[None]:
+    def _guard_in(self, group: asyncio.TaskGroup) -> Callable[[str, Work], asyncio.Task[None]]:
+        def start(name: str, work: Work) -> asyncio.Task[None]:
             return group.create_task(self._guarded(name, work), name=name)
 
         return start
 
-    async def _guarded(self, name: str, work: Awaitable[None]) -> None:
+    async def _guarded(self, name: str, work: Work) -> None:
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except BaseException:
@@ -145,6 +149,7 @@ class _Runner:
     async def _become_ready(self, consumers: list[Consumer]) -> None:
         for consumer in consumers:
             self._health.wait_for(consumer.name, f"{consumer.name} has not caught up")
+        self._health.done("agent")
         for consumer in consumers:
             await _unless_stopped(consumer.caught_up.wait(), self._stop)
             self._health.done(consumer.name)

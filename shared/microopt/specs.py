@@ -95,6 +95,8 @@ class SliceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     def __post_init__(self) -> None:
         if self.slot_s > self.interval_s:
             raise ValueError(f"slot_s {self.slot_s:g} is longer than interval_s {self.interval_s:g}")
+        if self.lead_s is not None and self.lead_s > self.interval_s:
+            raise ValueError(f"lead_s {self.lead_s:g} is longer than interval_s {self.interval_s:g}")
         if self.blind_policy != "hold" and set(self.peak_allocation) != set(self.bounds):
             raise ValueError(f"blind_policy {self.blind_policy!r} needs peak_allocation for {sorted(self.bounds)}")
 

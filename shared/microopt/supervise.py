@@ -23,8 +23,8 @@ class Child:
 
     name: str
     command: list[str]
-    environment: Mapping[str, str] | None = None
-    """All of it; by default that of this process."""
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
+    """All of it, passwords too; by default that of this process."""
     log_path: Path | None = None
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
@@ -102,7 +102,7 @@ class Supervisor:
         try:
             await asyncio.wait_for(child.process.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
-            self._log.exception("child_killed", child=child.name)
+            self._log.error("child_killed", child=child.name, after_s=STOP_TIMEOUT_S)
             _signal(child, signal.SIGKILL)
             await child.process.wait()
 

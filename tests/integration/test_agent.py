@@ -1,18 +1,22 @@
 """The promises of the agent runtime, against a real server."""
 
 import asyncio
+import shutil
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 
 import nats.js.errors
 import pytest
 
-from microopt import streams
+from microopt import codec, streams
 from microopt.agent import Agent
-from microopt.broker import is_listening
+from microopt.broker import Broker, is_listening
+from microopt.bus import Bus
 from microopt.errors import ConfigError, PermanentError, TemporaryError
-from microopt.messages import Telemetry, Traffic
-from microopt.specs import Route
+from microopt.messages import Interval, Problem, SliceProblem, Telemetry, Traffic
+from microopt.settings import NatsSettings
+from microopt.specs import Bounds, ResourceSpec, Route, Sla
 from microopt.testing import eventually, running
 
 
@@ -63,6 +67,96 @@ async def test_delivery_goes_on_after_the_server_was_killed_and_restarted(bus, b
     assert {s.time for s in seen} == {telemetry(0).time, telemetry(1).time}
 
 
+async def test_following_resumes_where_it_was_when_the_server_lost_its_consumer_alone(bus, broker, telemetry):
+    agent, seen = collecting()
+    async with running(agent, broker.url):
+        for n in range(10):
+            await bus.publish(telemetry(n))
+        await eventually(lambda: len(seen) == 10)
+        await broker.kill()
+        [consumers] = broker.store_dir.glob("jetstream/*/streams/TELEMETRY/obs")
+        await asyncio.to_thread(shutil.rmtree, consumers)
+        await broker.start()
+        await bus.publish(telemetry(10))
+        await eventually(lambda: telemetry(10) in seen, within_s=30)
+    assert seen == [telemetry(n) for n in range(11)]
+
+
+async def lose_the_store(broker):
+    await broker.kill()
+    await asyncio.to_thread(shutil.rmtree, broker.store_dir / "jetstream")
+
+
+def following(*, durable: bool) -> tuple[Agent, list[Telemetry], dict[str, Route]]:
+    agent, seen = collecting(durable=durable)
+    routes = {}
+
+    @agent.watch(streams.ROUTES, Route)
+    async def changed(key, route, _):
+        routes[key] = route
+
+    return agent, seen, routes
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_store_that_was_lost_is_made_again_by_the_agents_that_run(bus, broker, telemetry, durable):
+    agent, seen, routes = following(durable=durable)
+    async with running(agent, broker.url):
+        await bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active="peak"))
+        await bus.publish(telemetry(0))
+        await eventually(lambda: routes and seen)
+        await lose_the_store(broker)
+        await broker.start()
+        await eventually(lambda: _has_all_streams(bus), within_s=40)
+        await bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active="microopt"))
+        await bus.publish(telemetry(1))
+        await eventually(lambda: routes["edge"].active == "microopt", within_s=30)
+        await eventually(lambda: telemetry(1) in seen, within_s=30)
+
+
+async def _has_all_streams(bus):
+    try:
+        await bus.js.object_store(streams.MODELS)  # the last that is made
+    except nats.errors.Error:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_store_that_was_made_anew_is_followed_from_its_beginning(bus, broker, telemetry, durable):
+    agent, seen, routes = following(durable=durable)
+    async with running(agent, broker.url):
+        for n in range(3):
+            await bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active="peak"))
+            await bus.publish(telemetry(n))
+        await eventually(lambda: routes and len(seen) == 3)
+        await lose_the_store(broker)
+        await _make_anew(broker.store_dir, [telemetry(n) for n in range(10, 15)])
+        await broker.start()
+        await eventually(lambda: len(routes) == 6, within_s=40)
+        await eventually(lambda: len(seen) == 8, within_s=30)
+    assert {name: route.active for name, route in routes.items()} == {
+        "edge": "microopt",
+        **{f"pool-{n}": "peak" for n in range(5)},
+    }
+    assert seen[3:] == [telemetry(n) for n in range(10, 15)]
+
+
+async def _make_anew(store_dir, told):
+    """Fill a new store at an address that the agents do not know; they have read as far in the former one."""
+    elsewhere = Broker(store_dir)
+    await elsewhere.start()
+    try:
+        async with await Bus.connect(NatsSettings(url=elsewhere.url), "test", within_s=10) as bus:
+            await streams.provision(bus.js)
+            await bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active="microopt"))
+            for n, message in enumerate(told):
+                await bus.put_spec(streams.ROUTES, f"pool-{n}", Route(pool=f"pool-{n}", active="peak"))
+                await bus.publish(message)
+    finally:
+        await elsewhere.stop()
+
+
 async def test_following_begins_with_the_last_message_of_each_subject(bus, broker, telemetry):
     for n in range(3):
         await bus.publish(telemetry(n))
@@ -105,6 +199,33 @@ async def test_a_malformed_message_is_kept_with_the_field_and_the_next_is_handle
     assert "invalid character" in kept[0].headers["Microopt-Error"]
     assert "$.users" in kept[1].headers["Microopt-Error"]
     assert kept[1].headers["Microopt-Subject"] == "microopt.telemetry.1-000001"
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_message_on_the_subject_of_another_is_kept_and_not_handled(bus, broker, telemetry, durable):
+    agent, seen = collecting(durable=durable)
+    foreign = codec.encode(telemetry(0, slice="2"))
+    async with running(agent, broker.url):
+        await bus.js.publish("microopt.telemetry.1-000001", foreign)
+        await bus.publish(telemetry(1))
+        [kept] = await eventually(lambda: dead_letters(bus))
+        await eventually(lambda: seen)
+    assert seen == [telemetry(1)]
+    assert kept.data == foreign
+    assert kept.headers["Microopt-Error"] == (
+        "InvalidMessageError: microopt.telemetry.1-000001: holds a Telemetry that belongs on microopt.telemetry.2"
+    )
+
+
+async def test_a_message_whose_slice_no_subject_can_name_is_kept_and_not_handled(bus, broker, telemetry):
+    agent, seen = collecting()
+    # A pattern's `$` also matches before a last line break.
+    odd = codec.encode(telemetry(0)).replace(b"1-000001", b"1-000001\\n")
+    async with running(agent, broker.url):
+        await bus.js.publish("microopt.telemetry.1-000001", odd)
+        [kept] = await eventually(lambda: dead_letters(bus))
+    assert seen == []
+    assert kept.headers["Microopt-Error"].startswith("InvalidMessageError: microopt.telemetry.1-000001: ")
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -255,6 +376,40 @@ async def test_an_endpoint_answers_and_reports_errors_without_its_inside(bus, br
         assert answer.headers["Nats-Service-Error-Code"] == "400"
         assert "$.weights" in answer.headers["Nats-Service-Error"]
         assert (await ask(3.0)).users == (6.0,)
+
+
+async def test_the_problem_of_a_pool_of_a_thousand_slices_is_one_request(bus, broker):
+    agent = Agent("large")
+
+    @agent.endpoint("echo", "test.echo", Problem)
+    async def echo(problem, _):
+        return problem
+
+    problem = _problem(slices=1000, atoms=100)
+    assert len(codec.encode(problem)) > 1024 * 1024
+    async with running(agent, broker.url):
+        await eventually(lambda: _serves(bus, "test.echo"))
+        assert await bus.request("test.echo", problem, Problem, timeout_s=20) == problem
+
+
+def _problem(*, slices: int, atoms: int) -> Problem:
+    traffic = Traffic(tuple(n / 7 for n in range(atoms)), (1 / atoms,) * atoms)
+    bounds = {"gnb_cpu": Bounds(500.0, 4500.0)}
+    return Problem(
+        pool="edge",
+        interval=Interval(datetime(2026, 1, 1, tzinfo=UTC), 5.0),
+        resources={"gnb_cpu": ResourceSpec(unit="millicores", weight=1 / 4500, capacity=1e6)},
+        slices=[
+            SliceProblem(
+                slice=f"1-{n:06x}",
+                sla=Sla(qos_threshold=4.0, degradation_threshold=0.1),
+                traffic=traffic,
+                bounds=bounds,
+                model="embb",
+            )
+            for n in range(slices)
+        ],
+    )
 
 
 async def _serves(bus, subject):

@@ -19,7 +19,7 @@ from microopt_collector import sources
 from microopt_collector.agent import build
 
 SLICE = "1-000001"
-PATIENT = 50.0  # slots of lateness, so that a busy machine makes nothing late
+PATIENT = 10.0  # slots of lateness, so that a busy machine makes nothing late
 RAN = {
     "kind": "nats",
     "name": "ran",

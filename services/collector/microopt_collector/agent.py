@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -41,7 +41,6 @@ class Collector:
         self._books: dict[str, SlotBook] = {}
         self._in_force = AllocationsInForce()
         self._metrics = CollectorMetrics()
-        self._wake = asyncio.Event()
 
     @asynccontextmanager
     async def lifespan(self, ctx: Context) -> AsyncIterator[None]:
@@ -71,12 +70,10 @@ class Collector:
     async def publish_slots(self, ctx: Context) -> None:
         """Publish each slot as it closes, in order."""
         while True:
-            self._wake.clear()
             now_s = time.time()
             for telemetry in [t for book in self._books.values() for t in book.close(now_s)]:
                 await self._publish(telemetry, ctx)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._tick_s())
+            await asyncio.sleep(self._tick_s())
 
     def accept(self, measurement: Measurement) -> str:
         """Put a measurement into its slice's book and return what became of it.
@@ -88,9 +85,7 @@ class Collector:
         if book is None:
             known = ", ".join(sorted(self._books)[:NAMED]) or "none"
             raise PermanentError(f"unknown slice {measurement.slice}; known: {known}")
-        verdict = book.add(measurement, time.time())
-        self._wake.set()
-        return verdict
+        return book.add(measurement, time.time())
 
     def _tick_s(self) -> float:
         shortest = min((book.slot_s for book in self._books.values()), default=LONGEST_TICK_S)

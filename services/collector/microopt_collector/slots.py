@@ -20,8 +20,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class SlotBook:
     """The open slots of one slice; it keeps no time of its own, `now_s` is seconds since the Unix epoch.
 
-    Slot n begins n · `slot_s` after the epoch. It closes when a measurement of a later slot arrived, or when
-    `lateness_slots` slots have passed since its end; what comes for it afterwards is late.
+    Slot n begins n · `slot_s` after the epoch. It closes `lateness_slots` slots after its end, by this clock
+    alone: a source whose clock is fast must make no other late. What comes for it afterwards is late.
     """
 
     def __init__(self, slice: str, slot_s: float, lateness_slots: float) -> None:
@@ -30,7 +30,7 @@ class SlotBook:
         self._slot_us = max(1, _us(slot_s))  # whole microseconds: n * 0.1 s must not fall into slot n - 1
         self._lateness_us = _us(slot_s * lateness_slots)
         self._open: dict[int, dict[tuple[str, int], Measurement]] = {}
-        self._next: int | None = None  # the first slot that was not closed; None before the first measurement
+        self._next: int | None = None  # the first slot that was not closed; None before the first was
         self._missing_run = 0
 
     def add(self, measurement: Measurement, now_s: float) -> Verdict:
@@ -39,8 +39,6 @@ class SlotBook:
         slot = time_us // self._slot_us
         if slot < self._closed_before(now_s) or (self._next is not None and slot < self._next):
             return "late"
-        if self._next is None:
-            self._next = slot
         samples = self._open.setdefault(slot, {})
         key = (measurement.source, time_us)
         if key in samples:
@@ -55,6 +53,8 @@ class SlotBook:
         """
         closed: list[Telemetry] = []
         bound = self._closed_before(now_s)
+        if self._next is None and min(self._open, default=bound) < bound:
+            self._next = min(self._open)
         while self._next is not None and self._next < bound:
             samples = self._open.pop(self._next, {})
             if not samples and self._missing_run >= MAX_MISSING_RUN:
@@ -66,8 +66,7 @@ class SlotBook:
         return closed
 
     def _closed_before(self, now_s: float) -> int:
-        by_clock = (_us(now_s) - self._lateness_us) // self._slot_us
-        return max(by_clock, max(self._open, default=by_clock))
+        return (_us(now_s) - self._lateness_us) // self._slot_us
 
     def _telemetry(self, slot: int, samples: Collection[Measurement]) -> Telemetry:
         users, qos = mean_users(samples), mean_qos(samples)

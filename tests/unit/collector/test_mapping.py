@@ -77,7 +77,7 @@ def test_times_come_in_seconds_milliseconds_or_rfc_3339(unit, value):
         ({"ue": 7}, "ue.count"),
         ({"ue__thpt": float("nan")}, "ue.thpt"),
         ({"ue__thpt": -0.1}, "ue.thpt"),
-        ({"t": NOW_S + 5.5}, "t"),
+        ({"t": NOW_S + 1.5}, "t"),
         ({"t": NOW_S * 1000}, "t"),
         ({"t": NOW_S / 1000}, "t"),
         ({"t": float("nan")}, "t"),
@@ -118,7 +118,7 @@ def test_what_is_no_json_object_is_refused(data, text):
 
 
 def test_a_little_clock_skew_is_tolerated():
-    assert take(payload(t=NOW_S + 4.5)).time_s == NOW_S + 4.5
+    assert take(payload(t=NOW_S + 0.9)).time_s == NOW_S + 0.9
 
 
 def test_a_field_map_without_users_and_qos_is_refused():

@@ -40,7 +40,7 @@ def test_a_slot_begins_at_a_multiple_of_its_length_and_says_who_measured(book):
 
 def test_a_measurement_on_the_edge_belongs_to_the_slot_that_begins(book):
     add(book, *(at(n) for n in range(200)))
-    assert numbers(book.close(now(199))) == list(range(199))
+    assert numbers(book.close(now(201))) == list(range(200))
 
 
 def test_users_are_averaged_and_qos_weighs_by_users(book):
@@ -77,8 +77,29 @@ def test_a_slot_stays_open_until_its_lateness_has_passed(book):
     assert book.close(now(2.0)) == []
 
 
-def test_a_later_measurement_closes_a_slot_at_once(book):
-    add(book, at(0.5), at(1.0))
+def test_a_later_measurement_closes_no_slot(book):
+    add(book, at(0.5, users=1), at(1.0))
+    assert book.close(now(1.0)) == []
+    assert book.add(at(0.9, users=5), now(1.2)) == "ok"
+    [telemetry] = book.close(now(2.0))
+    assert telemetry.users == 3.0
+
+
+def test_a_source_with_a_fast_clock_makes_no_other_late(book):
+    assert book.add(at(9.5, source="fast"), now(0.2)) == "ok"
+    assert book.close(now(0.3)) == []
+    assert book.add(at(0.5), now(0.6)) == "ok"
+    assert book.add(at(1.5), now(1.6)) == "ok"
+    closed = book.close(now(3.0))
+    assert [(t.source, t.quality) for t in closed] == [("ran", "complete"), ("ran", "complete")]
+    assert numbers(book.close(now(11.0))) == list(range(2, 10))
+
+
+def test_a_slot_without_lateness_closes_at_its_end():
+    book = SlotBook("1-000001", SLOT_S, lateness_slots=0.0)
+    book.add(at(0.5), now(0.6))
+    assert book.close(now(0.99)) == []
+    assert book.add(at(0.9), now(1.0)) == "late"
     assert numbers(book.close(now(1.0))) == [0]
 
 
@@ -94,8 +115,9 @@ def test_a_duplicate_counts_once_but_not_across_sources(book):
 
 def test_a_slot_that_was_closed_is_never_published_again(book):
     add(book, at(0.5), at(1.5))
-    assert numbers(book.close(now(1.5))) == [0]
-    assert add(book, at(0.7)) == ["late"]
+    assert numbers(book.close(now(2.0))) == [0]
+    assert book.add(at(0.7), now(2.0)) == "late"
+    assert book.add(at(0.7), now(1.0)) == "late"  # also when the clock is set back
     assert numbers(book.close(now(9))) == [1, 2, 3, 4, 5, 6, 7]
     assert book.add(at(5), now(9)) == "late"
     assert book.close(now(9)) == []
@@ -108,7 +130,7 @@ def test_a_measurement_for_a_slot_that_passed_before_the_start_is_late(book):
 
 def test_a_gap_is_said_to_be_missing(book):
     add(book, at(0.5), at(3.5))
-    closed = book.close(now(3.5))
+    closed = book.close(now(4.0))
     assert [(t.users, t.qos, t.quality) for t in closed] == [
         (3.0, 4.5, "complete"),
         (None, None, "missing"),

@@ -64,6 +64,31 @@ def test_a_stream_that_is_no_terminal_gets_json_by_default_and_text_when_asked(c
     assert "\x1b" not in last
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def failing(password: str) -> None:
+    raise ConnectionError(f"refused a password of {len(password)} letters")
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+@pytest.mark.parametrize("out", [io.StringIO, Terminal])
+def test_a_stack_trace_shows_where_but_no_local_variable(stream, form, out):
+    secret, to = "hush-" * 3, out()
+    log.configure(LogSettings(format=form), agent="tester", stream=to)
+    try:
+        failing(secret)
+    except ConnectionError:
+        structlog.get_logger("microopt.test").exception("handler_failed")
+        logging.getLogger("library").exception("failed")
+    said = to.getvalue()
+    assert said.count("refused a password of 15 letters") == 2
+    assert said.count("in failing") == 2
+    assert secret not in said
+
+
 @pytest.mark.parametrize(
     ("level", "kept"),
     [("debug", ["a", "b", "c", "d"]), ("info", ["b", "c", "d"]), ("warning", ["c", "d"]), ("error", ["d"])],

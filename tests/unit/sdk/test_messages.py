@@ -256,7 +256,7 @@ def test_only_the_one_name_of_a_slice_is_taken_from_the_bus(text):
 def test_the_id_of_a_fact_survives_the_wire_and_says_nothing_of_what_may_differ_between_replicas(message):
     again = codec.decode(codec.encode(message), type(message), origin="test")
     assert again.message_id == message.message_id
-    same = {Telemetry: {"qos": 1.0, "source": "b"}, Forecast: {"model": "b"}, Answer: {"role": "active"}}
+    same = {Telemetry: {"qos": 1.0, "source": "b"}, Forecast: {"model": "b"}, Answer: {"refused": "late"}}
     assert replace(message, **same.get(type(message), {})).message_id == message.message_id
 
 
@@ -268,7 +268,10 @@ LATER = START + timedelta(milliseconds=1)
     [
         (TELEMETRY, [{"slice": "1"}, {"time": LATER}]),
         (FORECAST, [{"slice": "2"}, {"interval": Interval(LATER, 3600.0)}, {"interval": Interval(START, 1800.0)}]),
-        (ANSWER, [{"slice": "2"}, {"optimizer": "microopt"}, {"interval": Interval(LATER, 3600.0)}]),
+        (
+            ANSWER,
+            [{"slice": "2"}, {"role": "active"}, {"optimizer": "microopt"}, {"interval": Interval(LATER, 3600.0)}],
+        ),
         (ALLOCATION, [{"slice": "2"}, {"epoch": 8}]),
         (ACTUATION, [{"slice": "2"}, {"resource": "b"}, {"epoch": 8}, {"state": "failed"}, {"at": LATER}]),
     ],

@@ -4,6 +4,7 @@ import signal
 import sys
 
 import pytest
+import structlog
 
 from microopt import supervise
 from microopt.errors import ConfigError
@@ -72,8 +73,15 @@ async def test_a_child_that_ignores_the_order_to_end_is_killed(supervisor, tmp_p
     )
     await supervisor.start(child := Child("deaf", [sys.executable, "-c", deaf], log_path=tmp_path / "log"))
     await eventually(lambda: (tmp_path / "log").read_text() == "deaf\n")
-    await supervisor.stop()
+    with structlog.testing.capture_logs() as said:
+        await supervisor.stop()
     assert child.process.returncode == -signal.SIGKILL
+    [line] = [line for line in said if line["event"] == "child_killed"]
+    assert line == {"event": "child_killed", "child": "deaf", "after_s": 0.5, "log_level": "error"}
+
+
+def test_a_child_is_shown_without_its_environment():
+    assert "hush" not in repr(Child("role", ["role"], {"NATS_PASSWORD": "hush"}))
 
 
 async def test_a_child_has_its_own_environment_log_and_session(supervisor, tmp_path):

@@ -33,7 +33,7 @@ class FieldMap(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     qos_scale: Annotated[float, Meta(gt=0.0)] = 1.0
     """From the source's unit to the SLA's: 1e-6 makes Mbit/s of bit/s."""
     time_unit: TimeUnit = "s"
-    max_skew_s: Annotated[float, Meta(ge=0.0)] = 5.0
+    max_skew_s: Annotated[float, Meta(ge=0.0)] = 1.0
     """How far in the future a time may be; clocks that are kept by NTP or PTP agree far better."""
 
     def __post_init__(self) -> None:
