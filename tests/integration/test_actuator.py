@@ -309,6 +309,72 @@ async def test_without_a_connection_nothing_is_left_behind_to_be_obeyed_later(br
         await driver.write("1.a", 1.0)
 
 
+def starting(in_s):
+    return {"interval": Interval(datetime.now(UTC) + timedelta(seconds=in_s), 3600.0)}
+
+
+async def test_an_allocation_takes_effect_at_its_start_and_no_report_comes_before(broker, bus, sets, tmp_path):
+    await put_spec(bus)
+    async with acting_on_testbed(broker, bus, tmp_path):
+        await bus.publish(allocation(1))
+        await reported(bus, (1, "applied"), (1, "verified"))
+        upcoming = allocation(2, {CPU: 3000.0, BANDWIDTH: 30.0}, **starting(1.0))
+        await bus.publish(upcoming)
+        await reported(bus, (1, "applied"), (1, "verified"), (2, "applied"), (2, "verified"))
+        assert await value_of(bus, CPU) == 3000.0
+        assert min(r.at for r in await reports(bus) if r.epoch == 2) >= upcoming.interval.start
+
+
+async def is_kept(bus, epoch):
+    """Return whether the actuator has kept this epoch as its newest."""
+    kv = await bus.js.key_value(streams.STATE)
+    return msgspec.json.decode((await kv.get(f"actuator.{SLICE}")).value, type=Allocation).epoch == epoch
+
+
+async def test_after_a_restart_before_the_start_an_allocation_still_takes_effect_then(broker, bus, pods):
+    await put_spec(bus)
+    async with holding_pods(broker, pods):
+        await bus.publish(allocation(5))
+        await reported(bus, (5, "applied"), (5, "verified"))
+        upcoming = allocation(6, {CPU: 3000.0}, **starting(2.5))
+        await bus.publish(upcoming)
+        await eventually(lambda: is_kept(bus, 6))
+    async with holding_pods(broker, pods):
+        await eventually(lambda: _has(bus, (6, "verified"), 1))
+        assert quota(pods) == "150000 50000"
+        assert min(r.at for r in await reports(bus) if r.epoch == 6) >= upcoming.interval.start
+
+
+async def test_a_restart_before_the_start_holds_what_ruled_and_forgets_not_what_waits(broker, bus, pods):
+    await put_spec(bus)
+    async with holding_pods(broker, pods):
+        await bus.publish(allocation(5))
+        await reported(bus, (5, "applied"), (5, "verified"))
+        await bus.publish(allocation(6, {CPU: 3000.0}, **starting(3600.0)))
+        await eventually(lambda: is_kept(bus, 6))
+        await bus.publish(allocation(4))  # lies on top of both in the stream
+        await eventually(lambda: _has(bus, (4, "refused"), 1))
+    (pods / "pods" / SLICE / "cpu.max").write_text("max 100000\n")
+    async with holding_pods(broker, pods):
+        await eventually(lambda: _has(bus, (5, "verified"), 2))
+        assert quota(pods) == "100000 50000"
+    assert "epoch 4 is lower than 6" in (await dead_letters(bus))[-1]
+    assert 6 not in {r.epoch for r in await reports(bus)}
+
+
+async def test_a_restart_does_not_lose_what_lies_outside_the_bounds_of_today(broker, bus, pods):
+    await put_spec(bus)
+    async with holding_pods(broker, pods):
+        await bus.publish(allocation(1))
+        await reported(bus, (1, "applied"), (1, "verified"))
+    await put_spec(bus, bounds={CPU: Bounds(100.0, 1500.0), BANDWIDTH: Bounds(1.0, 50.0)})
+    await bus.publish(allocation(2, {CPU: 1600.0}))
+    async with holding_pods(broker, pods):
+        await eventually(lambda: _has(bus, (2, "refused"), 1))
+        await eventually(lambda: _has(bus, (1, "verified"), 2))
+        assert quota(pods) == "75000 50000"
+
+
 # --- over cgroup files ------------------------------------------------------------------------------------------
 
 

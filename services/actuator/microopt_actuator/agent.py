@@ -1,13 +1,11 @@
 """The actuator: each slice's last allocation, held in force by the drivers that its resources are bound to."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from microopt import streams
 from microopt.agent import Agent, Context
-from microopt.errors import PermanentError
 from microopt.messages import Allocation
 from microopt.settings import Settings
 from microopt.specs import SliceSpec
@@ -21,8 +19,6 @@ from microopt_actuator.metrics import ActuatorMetrics
 from microopt_actuator.reconciler import Reconciler
 from microopt_actuator.reports import Reports
 from microopt_actuator.settings import ActuatorSettings
-
-VALIDITY_CHECK_S = 0.25
 
 
 def _cgroup(settings: ActuatorSettings, _: Context) -> Driver:
@@ -78,7 +74,7 @@ class Actuator:
         self._reconciler.set_spec(key, spec)
 
     async def on_allocation(self, allocation: Allocation, ctx: Context) -> None:
-        """Follow a slice's allocation, unless one with a higher epoch was accepted before, by whichever process.
+        """Follow a slice's allocation from its start, unless a higher epoch was accepted by whichever process.
 
         Raises:
             TemporaryError: the slice has no spec yet, or the bucket of what was accepted does not answer.
@@ -88,31 +84,19 @@ class Actuator:
             ctx.log.debug("allocation_of_others", slice=allocation.slice, resources=sorted(allocation.values))
             return
         if self._reconciler.last(allocation.slice) is None:
-            await self._restore(allocation, ctx)
+            self._reconciler.restore(allocation.slice, await self._memory.recall(allocation.slice))
         before = self._reconciler.last(allocation.slice)
         self._reconciler.accept(allocation)
         if before is not self._reconciler.last(allocation.slice):
-            await self._memory.keep(allocation)
-
-    async def _restore(self, allocation: Allocation, ctx: Context) -> None:
-        """Go back to what ruled before a restart, unless `allocation` is newer than that."""
-        kept = await self._memory.recall(allocation.slice)
-        if kept is None or kept.epoch < allocation.epoch:
-            return
-        try:
-            self._reconciler.accept(kept)
-        except PermanentError as error:
-            ctx.log.warning("kept_allocation_refused", slice=kept.slice, epoch=kept.epoch, error=str(error))
+            await self._memory.keep(allocation, self._reconciler.ruling(allocation.slice))
 
     async def hold(self, _: Context) -> None:
         """Hold every resource at what it was asked for."""
         await self._reconciler.run()
 
-    async def watch_validity(self, _: Context) -> None:
-        """Notice allocations that expire."""
-        while True:
-            self._reconciler.check_validity()
-            await asyncio.sleep(VALIDITY_CHECK_S)
+    async def follow_clock(self, _: Context) -> None:
+        """Let allocations begin and expire when it is time."""
+        await self._reconciler.follow_clock()
 
     async def send_reports(self, ctx: Context) -> None:
         """Publish what became of each resource."""
@@ -130,6 +114,6 @@ def build(settings: Settings) -> Agent:
     agent.watch(streams.SLICES, SliceSpec)(actuator.on_spec)
     agent.on(Allocation, start="last")(actuator.on_allocation)
     agent.task("hold")(actuator.hold)
-    agent.task("validity")(actuator.watch_validity)
+    agent.task("clock")(actuator.follow_clock)
     agent.task("reports")(actuator.send_reports)
     return agent

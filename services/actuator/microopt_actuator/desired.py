@@ -16,12 +16,12 @@ _SLACK: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to hold now; `values` of None leaves everything as it is.
+    """What to hold now; a resource that is not among `values` is left as it is.
 
     `keep` says whether a value that somebody else changes is put back; `blind` is the policy that rules.
     """
 
-    values: Mapping[str, float] | None
+    values: Mapping[str, float]
     keep: bool
     blind: BlindPolicy | None = None
 
@@ -29,18 +29,22 @@ class Plan:
 def plan(allocation: Allocation, spec: SliceSpec | None, now: datetime) -> Plan:
     """Return what holds at `now`: the allocation while it is valid, then the slice's blind policy.
 
-    A slice whose spec was removed is left as it is.
+    All of it is brought within the bounds that the slice has now; a resource without bounds is left as it is, and
+    so is a slice whose spec was removed. A slice that never had an allocation has no blind policy either: nothing
+    is written for it.
     """
     if spec is None:
-        return Plan(None, keep=False)
+        return Plan({}, keep=False)
+    within = _within(allocation.values, spec)
     if now < allocation.valid_until:
-        return Plan(allocation.values, keep=True)
+        return Plan(within, keep=True)
     if spec.blind_policy == "hold":
-        return Plan(None, keep=False, blind="hold")
-    peak = {name: _clamped(value, spec.bounds[name]) for name, value in spec.peak_allocation.items()}
+        outside = {name: value for name, value in within.items() if value != allocation.values[name]}
+        return Plan(outside, keep=False, blind="hold")
+    peak = spec.peak_allocation
     if spec.blind_policy == "max":
         peak = {name: max(value, allocation.values.get(name, 0.0)) for name, value in peak.items()}
-    return Plan(peak, keep=False, blind=spec.blind_policy)
+    return Plan(_within(peak, spec), keep=False, blind=spec.blind_policy)
 
 
 def check_values(allocation: Allocation, spec: SliceSpec) -> None:
@@ -74,9 +78,13 @@ def check_epoch(allocation: Allocation, last: Allocation | None) -> None:
         return
     what = f"allocation of slice {allocation.slice}: epoch {allocation.epoch}"
     if allocation.epoch < last.epoch:
-        raise PermanentError(f"{what} is lower than {last.epoch}, which rules; is there a second router?")
+        raise PermanentError(f"{what} is lower than {last.epoch}, accepted before; is there a second router?")
     if allocation.values != last.values:
         raise PermanentError(f"{what} has come before with other values; is there a second router?")
+
+
+def _within(values: Mapping[str, float], spec: SliceSpec) -> dict[str, float]:
+    return {name: _clamped(value, spec.bounds[name]) for name, value in values.items() if name in spec.bounds}
 
 
 def _clamped(value: float, bounds: Bounds) -> float:

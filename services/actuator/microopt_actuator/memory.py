@@ -1,6 +1,7 @@
-"""The allocation that each slice had last, kept across restarts.
+"""The allocation that each slice had last, and the one that ruled until then, kept across restarts.
 
-The stream's last message is not enough: a lower epoch that was refused may lie behind the one in force.
+The stream's last message is not enough: a lower epoch that was refused may lie behind the one in force, and the
+one in force behind one whose interval has yet to begin.
 """
 
 from typing import Final
@@ -20,19 +21,22 @@ _AWAY = (nats.errors.Error, APIError)
 
 
 class Memory:
-    """The accepted allocations in the bucket `state`, one key a slice."""
+    """The accepted allocations in the bucket `state`: per slice the newest, and what ruled before it."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._log = structlog.get_logger("microopt.actuator.memory")
 
-    async def recall(self, slice_: str) -> Allocation | None:
-        """Return the allocation that was accepted last, by whichever process.
+    async def recall(self, slice_: str) -> list[Allocation]:
+        """Return what ruled before, and what was accepted last, by whichever process; each may be absent.
 
         Raises:
             TemporaryError: the bucket does not answer now.
         """
-        key = f"{PREFIX}.{slice_}"
+        kept = [await self._get(f"{PREFIX}.{slice_}.ruling"), await self._get(f"{PREFIX}.{slice_}")]
+        return [allocation for allocation in kept if allocation is not None]
+
+    async def _get(self, key: str) -> Allocation | None:
         try:
             kv = await self._bus.js.key_value(streams.STATE)
             entry = await kv.get(key)
@@ -45,10 +49,13 @@ class Memory:
         except _AWAY as error:
             raise TemporaryError(f"bucket {streams.STATE}: {error!r}") from error
 
-    async def keep(self, allocation: Allocation) -> None:
-        """Keep `allocation`; if the bucket does not answer, the one before stays."""
+    async def keep(self, allocation: Allocation, ruling: Allocation | None) -> None:
+        """Keep `allocation`, and what rules until it is due; if the bucket does not answer, those before stay."""
+        key = f"{PREFIX}.{allocation.slice}"
         try:
             kv = await self._bus.js.key_value(streams.STATE)
-            await kv.put(f"{PREFIX}.{allocation.slice}", codec.encode(allocation))
+            if ruling is not None and ruling is not allocation:
+                await kv.put(f"{key}.ruling", codec.encode(ruling))  # first: the other key has it until now
+            await kv.put(key, codec.encode(allocation))
         except _AWAY as error:
             self._log.warning("allocation_not_kept", slice=allocation.slice, error=repr(error))

@@ -17,7 +17,7 @@ class ActuatorMetrics:
         )
         self.apply_s = Histogram(
             "microopt_actuator_apply_duration_seconds",
-            "From the receipt of a value to its being read back, where it had to be written.",
+            "From when a value is due to its being read back, where it had to be written.",
             ["driver"],
             buckets=LATENCY_BUCKETS_S,
             registry=registry,

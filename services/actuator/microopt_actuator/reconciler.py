@@ -3,9 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 import structlog
 
@@ -16,7 +17,12 @@ from microopt_actuator.bindings import Bindings, Bound
 from microopt_actuator.desired import Plan, check_epoch, check_values, plan
 from microopt_actuator.drivers.base import Driver
 from microopt_actuator.metrics import ActuatorMetrics
+from microopt_actuator.standing import Standing
 from microopt_actuator.worker import MAX_ERROR_CHARS, Clock, Report, Wish, Worker
+
+LONGEST_SLEEP_S: Final = 1.0
+"""A clock that was set meanwhile is noticed by then."""
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def utc_now() -> datetime:
@@ -26,17 +32,24 @@ def utc_now() -> datetime:
 
 @dataclass(slots=True)
 class _Slice:
-    """One slice: its last accepted allocation, since when its plan holds, and a worker a bound resource."""
+    """One slice: what it was allocated, and a worker a bound resource."""
 
     spec: SliceSpec | None = None
-    allocation: Allocation | None = None
-    since_s: float = 0.0
+    standing: Standing = field(default_factory=Standing)
     blind: bool = False
     workers: dict[str, Worker] = field(default_factory=dict)
+
+    def next_change(self) -> datetime:
+        """Return when the next allocation begins or the one that rules expires, whichever is first."""
+        ruling, pending = self.standing.ruling, self.standing.pending
+        start = pending.interval.start if pending else _NEVER
+        return min(start, ruling.valid_until) if ruling and self.spec and not self.blind else start
 
 
 class Reconciler:
     """Follows the last allocation of each slice, resource by resource, each in its own task.
+
+    A slice that never had an allocation is left as it is: its blind policy rules only after one.
 
     Args:
         bindings: what is bound to which driver's target.
@@ -65,6 +78,8 @@ class Reconciler:
         self._clock = clock
         self._slices: dict[str, _Slice] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._wake_at = _NEVER
+        self._sooner = asyncio.Event()
         self._log = structlog.get_logger("microopt.actuator")
 
     async def run(self) -> None:
@@ -81,20 +96,28 @@ class Reconciler:
 
     def set_spec(self, slice_: str, spec: SliceSpec | None) -> None:
         """Take the slice's bounds and blind policy; without a spec its resources are left as they are."""
-        self._slices.setdefault(slice_, _Slice()).spec = spec
+        one = self._slices.setdefault(slice_, _Slice())
+        if spec is None and one.spec is not None and one.standing.ruling is not None:
+            self._log.warning("slice_removed_but_held", slice=slice_, values=self._held(one.standing.ruling))
+        one.spec, one.standing.since_s = spec, time.monotonic()
         self._follow(slice_)
 
     def last(self, slice_: str) -> Allocation | None:
-        """Return the allocation that was accepted last."""
+        """Return the allocation that was accepted last, due or not."""
         one = self._slices.get(slice_)
-        return one.allocation if one else None
+        return one.standing.newest if one else None
+
+    def ruling(self, slice_: str) -> Allocation | None:
+        """Return the allocation whose interval began last, or None before the first."""
+        one = self._slices.get(slice_)
+        return one.standing.ruling if one else None
 
     def owns(self, allocation: Allocation) -> bool:
         """Return whether any resource of the allocation is bound here."""
         return bool(self._bound(allocation))
 
     def accept(self, allocation: Allocation) -> None:
-        """Follow `allocation` from now on; one that has come before changes nothing.
+        """Follow `allocation` from its interval's start on; one that has come before changes nothing.
 
         Raises:
             TemporaryError: the slice has no spec yet.
@@ -107,56 +130,81 @@ class Reconciler:
         one = self._slices.setdefault(allocation.slice, _Slice())
         if one.spec is None:
             raise TemporaryError(f"slice {allocation.slice}: bucket slices has no spec of it; put one there")
+        last = one.standing.newest
         try:
-            check_epoch(allocation, one.allocation)
-            check_values(allocation, one.spec)
+            check_epoch(allocation, last)
+            if last is None or last.epoch < allocation.epoch:
+                check_values(allocation, one.spec)
         except PermanentError as error:
             self._refuse(allocation, bound, str(error))
             raise
-        if one.allocation is None or one.allocation.epoch < allocation.epoch:
-            one.since_s = time.monotonic()
-        elif allocation.valid_until <= one.allocation.valid_until:
-            return
-        one.allocation = allocation
+        one.standing.take(allocation, self._clock())
         self._follow(allocation.slice)
 
-    def check_validity(self) -> None:
-        """Let the blind policy rule where an allocation has expired; call it every so often."""
+    def restore(self, slice_: str, kept: Iterable[Allocation]) -> None:
+        """Go back to what was accepted before a restart, whatever the slice's bounds have become since."""
+        standing = self._slices.setdefault(slice_, _Slice()).standing
+        for allocation in kept:
+            standing.take(allocation, self._clock())
+        self._follow(slice_)
+
+    async def follow_clock(self) -> None:
+        """Follow each start and each expiry when it comes, for ever."""
+        while True:
+            self._sooner.clear()
+            self.follow_due()
+            pause_s = (self._wake_at - self._clock()).total_seconds()
+            try:
+                async with asyncio.timeout(min(max(pause_s, 0.0), LONGEST_SLEEP_S)):
+                    await self._sooner.wait()
+            except TimeoutError:
+                continue
+
+    def follow_due(self) -> None:
+        """Switch what begins, and let the blind policy rule where an allocation has expired, as of now."""
         now = self._clock()
         for name, one in self._slices.items():
-            if one.allocation and one.spec and not one.blind and now >= one.allocation.valid_until:
+            if one.next_change() <= now:
                 self._follow(name)
+        self._wake_at = min((one.next_change() for one in self._slices.values()), default=_NEVER)
 
     def _follow(self, slice_: str) -> None:
         """Tell the workers what holds now."""
-        one = self._slices[slice_]
-        if one.allocation is None:
-            return
-        now_holds = plan(one.allocation, one.spec, self._clock())
-        self._say_whether_blind(slice_, one, now_holds)
-        values = now_holds.values or {}
-        for resource in one.workers.keys() - values.keys():
-            one.workers[resource].let_go()
-        for resource, value in values.items():
-            if worker := self._worker(slice_, resource):
-                worker.want(_wish(one.allocation, now_holds, value, one.since_s))
+        one, now = self._slices[slice_], self._clock()
+        one.standing.switch(now)
+        if one.standing.ruling is not None:
+            now_holds = plan(one.standing.ruling, one.spec, now)
+            self._say_whether_blind(slice_, one, one.standing.ruling, now_holds)
+            for resource in one.workers.keys() - now_holds.values.keys():
+                one.workers[resource].let_go()
+            for resource, value in now_holds.values.items():
+                if worker := self._worker(slice_, resource):
+                    worker.want(_wish(one.standing.ruling, now_holds, value, one.standing.since_s))
+        if one.next_change() < self._wake_at:
+            self._sooner.set()
 
-    def _say_whether_blind(self, slice_: str, one: _Slice, now_holds: Plan) -> None:
+    def _say_whether_blind(self, slice_: str, one: _Slice, ruling: Allocation, now_holds: Plan) -> None:
         blind = now_holds.blind is not None
         self._metrics.blind.labels(slice_).set(blind)
-        if blind and not one.blind and one.allocation:
+        if blind and not one.blind:
+            one.standing.since_s = time.monotonic()
             self._log.warning(
                 "allocation_expired",
                 slice=slice_,
-                epoch=one.allocation.epoch,
-                valid_until=one.allocation.valid_until.isoformat(),
+                epoch=ruling.epoch,
+                valid_until=ruling.valid_until.isoformat(),
                 policy=now_holds.blind,
-                values=now_holds.values and dict(now_holds.values),
+                values=dict(now_holds.values),
             )
         elif one.blind and now_holds.keep:
             self._log.info("allocation_fresh_again", slice=slice_)
-        if blind != one.blind:
-            one.blind, one.since_s = blind, time.monotonic()
+        one.blind = blind
+
+    def _held(self, ruling: Allocation) -> dict[str, float]:
+        """Return what each bound resource was asked to have last."""
+        values = {name: ruling.values[name] for name in self._bound(ruling)}
+        wished = ((name, worker.wished) for name, worker in self._slices[ruling.slice].workers.items())
+        return values | {name: value for name, value in wished if value is not None}
 
     def _bound(self, allocation: Allocation) -> dict[str, Bound]:
         found = ((name, self._bindings.find(allocation.slice, name)) for name in allocation.values)

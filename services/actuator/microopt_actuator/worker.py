@@ -27,7 +27,7 @@ Clock = Callable[[], datetime]
 class Wish:
     """A value to be in force; `keep` puts it back whenever somebody else changes it.
 
-    `since_s` is the monotonic time at which the wish was made.
+    `since_s` is the monotonic time at which the wish fell due.
     """
 
     epoch: int
@@ -92,6 +92,11 @@ class Worker:
         self._log = structlog.get_logger("microopt.actuator").bind(
             slice=slice_, resource=resource, driver=driver.name, target=target
         )
+
+    @property
+    def wished(self) -> float | None:
+        """Return the value that was asked for last."""
+        return self._job.wish.value if self._job else None
 
     def want(self, wish: Wish) -> None:
         """Hold `wish` from now on; the same wish again only changes whether it is kept."""

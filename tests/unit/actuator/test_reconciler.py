@@ -6,18 +6,19 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from microopt.errors import PermanentError, TemporaryError
 from microopt.messages import Allocation, Interval
 from microopt.specs import Bounds, Sla, SliceSpec
 from microopt.testing import eventually
-from microopt_actuator import worker
+from microopt_actuator import reconciler, worker
 from microopt_actuator.bindings import Binding, Bindings
 from microopt_actuator.drivers.base import Driver
 from microopt_actuator.drivers.record import RecordDriver
 from microopt_actuator.metrics import ActuatorMetrics
-from microopt_actuator.reconciler import Reconciler
+from microopt_actuator.reconciler import Reconciler, utc_now
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CPU, BANDWIDTH = "gnb_cpu", "transport_bandwidth"
@@ -61,7 +62,7 @@ class Shelf:
 class World:
     """A reconciler, and everything around it that a test looks at."""
 
-    def __init__(self, bindings, shelf, check_every_s):
+    def __init__(self, bindings, shelf, check_every_s, clock=None):
         self.shelf = shelf
         self.now = NOW
         self.reports = []
@@ -73,7 +74,7 @@ class World:
             report=self.reports.append,
             metrics=ActuatorMetrics(self.registry),
             check_every_s=check_every_s,
-            clock=lambda: self.now,
+            clock=clock or (lambda: self.now),
         )
 
     def states(self, resource=CPU, slice_="1"):
@@ -85,6 +86,11 @@ class World:
     async def reaches(self, *states, resource=CPU, slice_="1"):
         await eventually(lambda: self.states(resource, slice_) == list(states), what=str(states))
 
+    def wait(self, seconds):
+        """Turn the clock, and let the reconciler see it."""
+        self.now += timedelta(seconds=seconds)
+        self.reconciler.follow_due()
+
     async def settles(self, turns=50):
         """Let every task that can go on do so."""
         for _ in range(turns):
@@ -92,9 +98,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(shelf=None, *, bindings=None, check_every_s=0.02, specs=("1",), **spec_changes):
+async def world(shelf=None, *, bindings=None, check_every_s=0.02, specs=("1",), clock=None, **spec_changes):
     bindings = bindings or [Binding(slice="*", resource="*", driver="shelf", target="{slice}.{resource}")]
-    it = World(bindings, Shelf() if shelf is None else shelf, check_every_s)
+    it = World(bindings, Shelf() if shelf is None else shelf, check_every_s, clock)
     for name in specs:
         it.reconciler.set_spec(name, spec(name, **spec_changes))
     running = asyncio.create_task(it.reconciler.run())
@@ -350,8 +356,7 @@ async def test_hold_leaves_an_expired_allocation_in_force_and_puts_nothing_back(
         it.reconciler.accept(allocation(valid_s=60.0))
         await it.reaches((1, "applied"), (1, "verified"))
         assert it.metric("blind", slice="1") == 0.0
-        it.now += timedelta(seconds=61)
-        it.reconciler.check_validity()
+        it.wait(61)
         assert it.metric("blind", slice="1") == 1.0
         await it.settles()
         it.shelf.values["1.gnb_cpu"] = 700.0
@@ -370,8 +375,7 @@ async def test_peak_and_max_rule_once_an_allocation_has_expired(policy, expected
     async with world(blind_policy=policy, peak_allocation=PEAK) as it:
         it.reconciler.accept(allocation(3, {CPU: 2000.0, BANDWIDTH: 30.0}, valid_s=60.0, forecast_made_at=made_at))
         await it.reaches((3, "applied"), (3, "verified"))
-        it.now += timedelta(seconds=60)
-        it.reconciler.check_validity()
+        it.wait(60)
         await it.reaches((3, "applied"), (3, "verified"), (3, "applied"), (3, "verified"))
         assert it.shelf.values == {f"1.{name}": value for name, value in expected.items()}
         assert [r.forecast_made_at for r in it.reports if r.requested == 4000.0] == [None, None]
@@ -427,3 +431,181 @@ async def test_a_dry_run_reads_back_what_it_would_have_set():
         it.reconciler.accept(allocation())
         await it.reaches((1, "applied"), (1, "verified"))
     assert it.reports[-1].driver == "record"
+
+
+# --- allocations whose interval has yet to begin ----------------------------------------------------------------
+
+
+def upcoming(epoch, values=None, slice_="1", *, in_s=60.0, valid_s=3600.0, **changes):
+    start = NOW + timedelta(seconds=in_s)
+    return allocation(epoch, values, slice_, interval=Interval(start, 3600.0), valid_s=in_s + valid_s, **changes)
+
+
+async def test_an_allocation_takes_effect_at_its_start_and_until_then_the_former_is_held():
+    async with world() as it:
+        it.reconciler.accept(allocation(1))
+        await it.reaches((1, "applied"), (1, "verified"))
+        it.reconciler.accept(upcoming(2, {CPU: 3000.0}))
+        it.wait(59.9)
+        it.shelf.values["1.gnb_cpu"] = 4500.0
+        await it.reaches(*[(1, "applied"), (1, "verified")] * 2)
+        assert it.shelf.values == {"1.gnb_cpu": 2000.0}
+        it.wait(0.1)
+        await it.reaches(*[(1, "applied"), (1, "verified")] * 2, (2, "applied"), (2, "verified"))
+    assert it.shelf.values == {"1.gnb_cpu": 3000.0}
+
+
+async def test_all_that_is_due_at_one_instant_is_asked_for_at_that_instant():
+    shelf = Shelf()
+    async with world(shelf, specs=("1", "2")) as it:
+        for name in ("1", "2"):
+            it.reconciler.accept(upcoming(1, {CPU: 3000.0, BANDWIDTH: 30.0}, name))
+        await it.settles()
+        assert shelf.writes == it.reports == []
+        it.wait(60)
+        await eventually(lambda: len(shelf.values) == 4)
+    assert sorted(shelf.writes) == sorted(shelf.values.items())
+
+
+async def test_until_the_start_the_blind_policy_of_the_former_allocation_rules():
+    async with world(blind_policy="peak", peak_allocation=PEAK) as it:
+        it.reconciler.accept(allocation(1, valid_s=30.0))
+        it.reconciler.accept(upcoming(2, {CPU: 3000.0}))
+        await it.reaches((1, "applied"), (1, "verified"))
+        it.wait(30)
+        await eventually(lambda: it.shelf.values == {"1.gnb_cpu": 4000.0, "1.transport_bandwidth": 20.0})
+        assert it.metric("blind", slice="1") == 1.0
+        it.wait(30)
+        await eventually(lambda: it.shelf.values["1.gnb_cpu"] == 3000.0)
+        assert it.metric("blind", slice="1") == 0.0
+
+
+async def test_a_newer_allocation_replaces_the_one_that_waits():
+    async with world() as it:
+        it.reconciler.accept(upcoming(1, {CPU: 1000.0}))
+        it.reconciler.accept(upcoming(2, {CPU: 3000.0}))
+        it.wait(60)
+        await it.reaches((2, "applied"), (2, "verified"))
+    assert it.shelf.writes == [("1.gnb_cpu", 3000.0)]
+
+
+async def test_an_allocation_that_waits_and_is_due_is_not_replaced_by_the_next_that_waits():
+    async with world() as it:
+        it.reconciler.accept(upcoming(1, {CPU: 1000.0}))
+        it.now += timedelta(seconds=60)  # nobody has looked at the clock yet
+        it.reconciler.accept(upcoming(2, {CPU: 3000.0}, in_s=120.0))
+        await it.reaches((1, "applied"), (1, "verified"))
+        it.wait(60)
+        await eventually(lambda: it.shelf.values == {"1.gnb_cpu": 3000.0})
+
+
+async def test_epochs_are_compared_with_the_one_that_waits():
+    async with world() as it:
+        it.reconciler.accept(allocation(1))
+        it.reconciler.accept(upcoming(5))
+        with pytest.raises(PermanentError, match="epoch 4 is lower than 5"):
+            it.reconciler.accept(allocation(4))
+        with pytest.raises(PermanentError, match="epoch 5 has come before with other values"):
+            it.reconciler.accept(upcoming(5, {CPU: 300.0}))
+        it.reconciler.accept(upcoming(5, valid_s=7200.0))
+        last = it.reconciler.last("1")
+        assert last is not None
+        assert (last.epoch, last.valid_until) == (5, NOW + timedelta(seconds=7260))
+
+
+async def test_the_clock_is_followed_to_the_nearest_start_and_expiry(monkeypatch):
+    monkeypatch.setattr(reconciler, "LONGEST_SLEEP_S", 3600.0)
+    async with world(clock=utc_now, blind_policy="peak", peak_allocation=PEAK) as it:
+        following = asyncio.create_task(it.reconciler.follow_clock())
+        await it.settles(5)  # asleep, with nothing to wait for
+        ahead_s = (utc_now() - NOW).total_seconds() + 0.2
+        it.reconciler.accept(upcoming(1, in_s=ahead_s + 1000.0))
+        it.reconciler.accept(upcoming(2, in_s=ahead_s, valid_s=0.3))
+        await eventually(lambda: it.shelf.values == {"1.gnb_cpu": 4000.0, "1.transport_bandwidth": 20.0})
+        following.cancel()
+        await asyncio.wait({following})
+    assert it.shelf.writes[0] == ("1.gnb_cpu", 2000.0)
+    assert min(r.at for r in it.reports) >= NOW + timedelta(seconds=ahead_s)
+
+
+async def test_after_a_restart_what_rules_is_held_and_what_waits_still_waits():
+    kept = [allocation(5), upcoming(6, {CPU: 3000.0})]
+    async with world() as it:
+        it.reconciler.restore("1", kept)
+        it.reconciler.accept(kept[1])
+        await it.reaches((5, "applied"), (5, "verified"))
+        await it.settles()
+        it.wait(60)
+        await it.reaches((5, "applied"), (5, "verified"), (6, "applied"), (6, "verified"))
+    assert it.shelf.writes == [("1.gnb_cpu", 2000.0), ("1.gnb_cpu", 3000.0)]
+
+
+# --- bounds that change, and slices that are removed ------------------------------------------------------------
+
+NARROW = {CPU: Bounds(100.0, 1500.0), BANDWIDTH: Bounds(25.0, 50.0)}
+
+
+async def test_a_valid_allocation_is_brought_within_bounds_that_have_changed_and_back():
+    async with world() as it:
+        it.reconciler.accept(allocation(1, {CPU: 2000.0, BANDWIDTH: 20.0}))
+        await eventually(lambda: it.shelf.values == {"1.gnb_cpu": 2000.0, "1.transport_bandwidth": 20.0})
+        it.reconciler.set_spec("1", spec(bounds=NARROW))
+        await eventually(lambda: it.shelf.values == {"1.gnb_cpu": 1500.0, "1.transport_bandwidth": 25.0})
+        it.reconciler.set_spec("1", spec())
+        await eventually(lambda: it.shelf.values == {"1.gnb_cpu": 2000.0, "1.transport_bandwidth": 20.0})
+
+
+async def test_a_resource_that_has_no_bounds_any_more_is_left_alone():
+    async with world() as it:
+        it.reconciler.accept(allocation(1, {CPU: 2000.0, BANDWIDTH: 20.0}))
+        await it.reaches((1, "applied"), (1, "verified"))
+        await it.reaches((1, "applied"), (1, "verified"), resource=BANDWIDTH)
+        it.reconciler.set_spec("1", spec(bounds={BANDWIDTH: Bounds(1.0, 50.0)}))
+        await it.settles()
+        it.shelf.values = {"1.gnb_cpu": 700.0, "1.transport_bandwidth": 7.0}
+        await eventually(lambda: it.shelf.values["1.transport_bandwidth"] == 20.0)
+        await it.settles()
+    assert it.shelf.values["1.gnb_cpu"] == 700.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("hold", (1500.0, 25.0)), ("peak", (1500.0, 25.0)), ("max", (1500.0, 30.0))]
+)
+async def test_every_blind_policy_keeps_within_bounds_that_have_changed(policy, expected):
+    bandwidth = 20.0 if policy == "hold" else 30.0
+    async with world(blind_policy=policy, peak_allocation=PEAK) as it:
+        it.reconciler.accept(allocation(1, {CPU: 2000.0, BANDWIDTH: bandwidth}, valid_s=-1.0))
+        it.reconciler.set_spec("1", spec(bounds=NARROW, blind_policy=policy, peak_allocation=PEAK))
+        await eventually(lambda: tuple(v for _, v in sorted(it.shelf.values.items())) == expected)
+
+
+async def test_what_was_accepted_before_a_restart_is_taken_also_outside_the_bounds_of_today():
+    kept = allocation(1, {CPU: 2000.0, BANDWIDTH: 30.0})
+    async with world(bounds=NARROW, blind_policy="max", peak_allocation={CPU: 200.0, BANDWIDTH: 26.0}) as it:
+        it.reconciler.restore("1", [kept])
+        it.reconciler.accept(kept)
+        with pytest.raises(PermanentError, match="above the ceiling 1500"):
+            it.reconciler.accept(allocation(2, {CPU: 1600.0}))
+        await eventually(lambda: it.shelf.values == {"1.gnb_cpu": 1500.0, "1.transport_bandwidth": 30.0})
+        it.wait(3600)
+        assert it.metric("blind", slice="1") == 1.0
+    assert [r.epoch for r in it.reports if r.state == "refused"] == [2]
+
+
+async def test_a_slice_that_never_had_an_allocation_is_left_as_it_is_whatever_its_blind_policy():
+    async with world(Shelf({"1.gnb_cpu": 700.0}), blind_policy="peak", peak_allocation=PEAK) as it:
+        it.wait(86_400)
+        await it.settles()
+    assert it.shelf.writes == it.reports == []
+
+
+async def test_a_removed_slice_that_keeps_its_resources_is_named_once_with_their_values():
+    async with world(specs=("1", "2")) as it:
+        it.reconciler.accept(allocation(1, {CPU: 2000.0, BANDWIDTH: 20.0}))
+        it.reconciler.set_spec("1", spec(bounds=NARROW))
+        with structlog.testing.capture_logs() as lines:
+            for name in ("1", "1", "2"):
+                it.reconciler.set_spec(name, None)
+    (warned,) = [line for line in lines if line["event"] == "slice_removed_but_held"]
+    assert (warned["slice"], warned["log_level"]) == ("1", "warning")
+    assert warned["values"] == {CPU: 1500.0, BANDWIDTH: 25.0}
