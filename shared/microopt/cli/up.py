@@ -10,6 +10,7 @@ import click
 
 from microopt import log
 from microopt.broker import Broker
+from microopt.bus import without_secrets
 from microopt.settings import BrokerSettings, LogSettings, Settings
 from microopt.supervise import Child, Supervisor, role_command
 
@@ -31,6 +32,10 @@ def up(roles: tuple[str, ...], broker_only: bool, config: Path | None) -> None:
     """
     settings = Settings.load(config)
     log.configure(settings.table("log", LogSettings), agent="up")
+    if broker_only and (url := _given_url()):
+        raise click.UsageError(
+            f"--broker-only, but NATS_URL names a broker that runs already: {without_secrets(url)}"
+        )
     wanted = () if broker_only else roles or ROLES
     asyncio.run(_run(settings, wanted, config))
 
@@ -39,7 +44,7 @@ async def _run(settings: Settings, roles: tuple[str, ...], config: Path | None) 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    url = os.environ.get("MICROOPT_NATS_URL") or os.environ.get("NATS_URL")
+    url = _given_url()
     broker = None if url else _broker(settings.table("broker", BrokerSettings))
     supervisor = Supervisor()
     try:
@@ -55,6 +60,10 @@ async def _run(settings: Settings, roles: tuple[str, ...], config: Path | None) 
         await supervisor.stop()
         if broker:
             await broker.stop()
+
+
+def _given_url() -> str | None:
+    return os.environ.get("MICROOPT_NATS_URL") or os.environ.get("NATS_URL")
 
 
 def _broker(settings: BrokerSettings) -> Broker:
