@@ -2,9 +2,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from microopt.agent import Agent
 from microopt.broker import free_port
-from microopt.messages import Forecast, Interval, Telemetry, Traffic
+from microopt.messages import Allocation, Forecast, Interval, Telemetry, Traffic
 from microopt.specs import Bounds, PoolSpec, ResourceSpec, Sla, SliceSpec
+from microopt.testing import running
 
 pytest_plugins = ["microopt.testing.fixtures"]
 
@@ -86,3 +88,16 @@ def make_forecast():
         )
 
     return build
+
+
+@pytest.fixture
+async def allocations(bus, broker):
+    """Collect what the router publishes, as a subscriber would."""
+    agent, seen = Agent("subscriber"), []
+
+    @agent.on(Allocation, start="all")
+    async def observe(allocation, _):
+        seen.append(allocation)
+
+    async with running(agent, broker.url):
+        yield seen

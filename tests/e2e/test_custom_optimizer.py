@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from microopt import streams, subjects
 from microopt.agent import Agent
 from microopt.errors import TemporaryError
-from microopt.messages import Allocation, Interval, Problem, SliceProblem, SliceSolution, Solution, Traffic
+from microopt.messages import Interval, Problem, SliceProblem, SliceSolution, Solution, Traffic
 from microopt.settings import Settings
 from microopt.specs import Route
 from microopt.testing import eventually, running
@@ -52,19 +52,6 @@ async def route(bus, make_pool, make_slice):
         await bus.put_spec(streams.SLICES, name, make_slice(name, interval_s=INTERVAL_S))
     await change("headroom")
     return change
-
-
-@pytest.fixture
-async def allocations(bus, broker):
-    """Collect what the router publishes."""
-    agent, seen = Agent("subscriber"), []
-
-    @agent.on(Allocation, start="all")
-    async def observe(allocation, _):
-        seen.append(allocation)
-
-    async with running(agent, broker.url):
-        yield seen
 
 
 def router() -> Agent:

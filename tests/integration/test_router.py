@@ -9,7 +9,7 @@ from nats.js.errors import NotFoundError
 
 from microopt import codec, streams, subjects
 from microopt.agent import Agent
-from microopt.messages import Allocation, Answer, Problem, SliceSolution, Solution, Traffic
+from microopt.messages import Answer, Problem, SliceSolution, Solution, Traffic
 from microopt.settings import Settings
 from microopt.specs import Route
 from microopt.testing import eventually, running
@@ -46,19 +46,6 @@ async def desired(bus, make_pool, make_slice):
 
 async def route(bus, active, *shadows):
     await bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active=active, shadows=shadows))
-
-
-@pytest.fixture
-async def allocations(bus, broker):
-    """Collect what the router publishes, as a subscriber would."""
-    agent, seen = Agent("subscriber"), []
-
-    @agent.on(Allocation, start="all")
-    async def observe(allocation, _):
-        seen.append(allocation)
-
-    async with running(agent, broker.url):
-        yield seen
 
 
 async def forecast_both(bus, make_forecast, *, start=None, **kwargs):

@@ -85,7 +85,8 @@ def test_json_in_the_environment_that_is_cut_off_names_the_variable(load):
 
 
 def test_variables_that_are_no_settings_are_left_alone(load):
-    load("", MICROOPT_CONFIG="elsewhere", MICROOPT_DATA="/data", HOME="/")
+    settings = load("", MICROOPT_CONFIG="elsewhere", MICROOPT_DATA="/data", HOME="/")
+    assert settings.table("http", HttpSettings) == HttpSettings()
 
 
 def test_the_file_may_be_named_by_the_environment(tmp_path):
