@@ -5,10 +5,10 @@ from pathlib import Path
 from msgspec.structs import replace
 from rich.console import Console
 
-from microopt_optimizer import training
-from microopt_optimizer.dataset import Dataset, dataset_from_arrays
-from microopt_optimizer.dataset_csv import read_csv
-from microopt_optimizer.model_file import TrainedModel
+from microopt_optimizer.slice_model import training
+from microopt_optimizer.slice_model.dataset import Dataset, dataset_from_arrays
+from microopt_optimizer.slice_model.dataset_csv import read_csv
+from microopt_optimizer.slice_model.model_file import TrainedModel
 from microopt_testbed.sweep import sweep
 from microopt_testbed.traffic import data_folder
 

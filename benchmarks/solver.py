@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from microopt.messages import Interval, Problem, SliceProblem, Solution, Traffic
 from microopt.specs import Bounds, ResourceSpec, Sla
-from microopt_optimizer.model_file import TrainedModel
-from microopt_optimizer.slice_model import expected_degradation
+from microopt_optimizer.slice_model.distribution import expected_degradation
+from microopt_optimizer.slice_model.model_file import TrainedModel
 from microopt_optimizer.solver.microopt import MicroOptSolver
 
 USERS: Final = (1.0, 2.0, 3.0, 4.0, 5.0)

@@ -116,7 +116,8 @@ class SliceProblem(Struct, frozen=True, kw_only=True):
 class Problem(Message, frozen=True, tag="microopt.problem.v1"):
     """Equation (2) of the paper for the slices of one pool in one interval.
 
-    `resources` carries each resource's weight η and the capacity R left for these slices.
+    `resources` carries each resource's weight η and the capacity R left for these slices. A slice's `current`
+    allocation and `capacity_prices` are the last interval's: where to begin, for a solver that can use it.
     """
 
     pool: Name
@@ -124,6 +125,7 @@ class Problem(Message, frozen=True, tag="microopt.problem.v1"):
     resources: Annotated[dict[Name, ResourceSpec], Meta(min_length=1)]
     slices: Annotated[list[SliceProblem], Meta(min_length=1, max_length=10_000)]
     deadline_s: Seconds = 1.0
+    capacity_prices: Values = {}
 
 
 class SliceSolution(Struct, frozen=True, kw_only=True):
@@ -139,7 +141,11 @@ class SliceSolution(Struct, frozen=True, kw_only=True):
 
 
 class Solution(Message, frozen=True, tag="microopt.solution.v1"):
-    """An optimizer's answer to a `Problem`."""
+    """An optimizer's answer to a `Problem`.
+
+    `cost_bound` is a lower bound on the cost of all slices that hold their SLAs, as far as the optimizer knows one
+    (paper eq. 7: the dual's value).
+    """
 
     pool: Name
     interval: Interval
@@ -147,6 +153,7 @@ class Solution(Message, frozen=True, tag="microopt.solution.v1"):
     slices: list[SliceSolution]
     version: Text = ""
     capacity_prices: Values = {}
+    cost_bound: Quantity | None = None
     solve_s: Quantity = 0.0
 
 

@@ -19,10 +19,10 @@ from microopt.messages import Allocation, Answer
 from microopt.settings import Settings
 from microopt.specs import Route, Sla
 from microopt.testing import eventually, running
-from microopt_optimizer import model_file, model_store
-from microopt_optimizer.dataset import dataset_from_arrays
 from microopt_optimizer.router.agent import build as build_router
-from microopt_optimizer.training import FAST, train
+from microopt_optimizer.slice_model import model_file, model_store
+from microopt_optimizer.slice_model.dataset import dataset_from_arrays
+from microopt_optimizer.slice_model.training import FAST, train
 from microopt_optimizer.worker.agent import build as build_worker
 
 GOOD, BAD = "1", "2"

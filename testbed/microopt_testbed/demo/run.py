@@ -24,8 +24,8 @@ from microopt.errors import ConfigError
 from microopt.runtime import serve
 from microopt.settings import NatsSettings, Settings
 from microopt.supervise import Child, Supervisor, role_command
-from microopt_optimizer import model_file, model_store
-from microopt_optimizer.model_file import TrainedModel
+from microopt_optimizer.slice_model import model_file, model_store
+from microopt_optimizer.slice_model.model_file import TrainedModel
 from microopt_testbed.demo import history, scenario
 from microopt_testbed.demo.observe import Record, observer
 from microopt_testbed.demo.scenario import Scenario

@@ -9,8 +9,9 @@ import torch
 
 from microopt.messages import Interval, Problem, SliceProblem, Traffic
 from microopt.specs import Bounds, ResourceSpec, Sla
-from microopt_optimizer.model_file import ModelHeader, Range, ResourceInput
-from microopt_optimizer.slice_model import Architecture
+from microopt_optimizer.slice_model.distribution import normal
+from microopt_optimizer.slice_model.model_file import ModelHeader, Range, ResourceInput
+from microopt_optimizer.slice_model.network import Architecture
 
 UNITS = {"gnb_cpu": "millicores", "transport_bandwidth": "Mbit/s", "upf_cpu": "millicores"}
 QUANTILE = 1.2815515655446004  # of 0.9 of the standard normal: what degradation threshold 0.1 asks for
@@ -55,7 +56,7 @@ class CobbDouglas:
         rate = self.gain * torch.exp((exponents * torch.log(resources.clamp(min=1e-9))).sum(-1))
         users = users.clamp(min=1e-9)
         mean = rate / users if self.higher_is_better else users / rate
-        return mean, torch.full_like(mean, self.std)
+        return normal(mean, torch.full_like(mean, self.std))
 
     def needed(self, users, qos):
         """Return the least Π r^a that holds `qos` in 90 % of the user-time."""

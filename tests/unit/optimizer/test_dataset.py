@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from microopt.errors import ConfigError
-from microopt_optimizer.dataset import dataset_from_arrays, split
-from microopt_optimizer.dataset_csv import CleaningReport, Columns, ResourceColumn, read_csv
+from microopt_optimizer.slice_model.dataset import dataset_from_arrays, split
+from microopt_optimizer.slice_model.dataset_csv import CleaningReport, Columns, ResourceColumn, read_csv
 
 HEADER = "time,total_bandwidth_usage,cpu,bw,n_users,qos"
 

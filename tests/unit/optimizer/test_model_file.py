@@ -6,7 +6,7 @@ import torch
 from safetensors import torch as safetensors
 
 from microopt.errors import ModelError
-from microopt_optimizer.model_file import (
+from microopt_optimizer.slice_model.model_file import (
     Metrics,
     ModelHeader,
     Range,
@@ -16,7 +16,7 @@ from microopt_optimizer.model_file import (
     save,
     to_bytes,
 )
-from microopt_optimizer.slice_model import Architecture, SliceModel
+from microopt_optimizer.slice_model.network import Architecture, SliceModel
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_header_that_lacks_a_field_is_refused(model):
 
 
 def test_a_header_of_a_later_format_is_refused(model):
-    header = json.loads(msgspec.json.encode(model.header)) | {"format": 2}
+    header = json.loads(msgspec.json.encode(model.header)) | {"format": 3}
     with pytest.raises(ModelError, match="its header cannot be used"):
         load(repacked(model, header=json.dumps(header)))
 
@@ -107,10 +107,10 @@ def test_weights_of_another_architecture_are_refused(model):
         load(repacked(model, header=header, tensors=other))
 
 
-def test_an_unknown_distribution_is_refused(model):
+def test_an_unknown_activation_is_refused(model):
     header = json.loads(msgspec.json.encode(model.header))
-    header["architecture"]["distribution"] = "laplace"
-    with pytest.raises(ModelError, match="distribution 'laplace' is not known"):
+    header["architecture"]["activation"] = "swish"
+    with pytest.raises(ModelError, match="Invalid enum value 'swish'"):
         load(repacked(model, header=json.dumps(header)))
 
 

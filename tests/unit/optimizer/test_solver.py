@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from microopt.errors import ConfigError, InvalidMessageError, ModelError
-from microopt_optimizer.model_file import ModelHeader, Range, ResourceInput, TrainedModel
-from microopt_optimizer.slice_model import Architecture, SliceModel, expected_degradation
+from microopt_optimizer.slice_model.distribution import expected_degradation
+from microopt_optimizer.slice_model.model_file import ModelHeader, Range, ResourceInput, TrainedModel
+from microopt_optimizer.slice_model.network import Architecture, SliceModel
 from microopt_optimizer.solver.choice import undominated
 from microopt_optimizer.solver.microopt import MicroOptSolver
 from microopt_optimizer.solver.registry import SOLVERS, create
@@ -222,8 +223,9 @@ def test_out_of_time_is_feasible_and_not_optimal(cobb_douglas, slice_problem, pr
 def test_a_model_that_says_nothing_is_not_taken_for_a_good_one(cobb_douglas, slice_problem, problem):
     class Silent(cobb_douglas):
         def __call__(self, users, resources):
-            mean, std = super().__call__(users, resources)
-            return torch.where(resources[..., 0] < 20.0, torch.nan, mean), std
+            qos = super().__call__(users, resources)
+            unknown = (resources[..., 0] < 20.0).unsqueeze(-1)
+            return qos._replace(mean=torch.where(unknown, torch.nan, qos.mean))
 
     answer = SOLVER.solve(problem(slice_problem()), {"m": Silent()}).slices[0]
     assert answer.status in ("optimal", "feasible")

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from microopt import streams
 from microopt.cli import connection, main
-from microopt_optimizer import model_file
+from microopt_optimizer.slice_model import model_file
 
 GRID = [(u, cpu, bw) for u in (1, 2, 3) for cpu in (1000, 2000, 3000, 4000) for bw in (5, 15, 25, 35)]
 

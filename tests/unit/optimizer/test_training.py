@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from microopt.errors import ConfigError
-from microopt_optimizer.dataset import dataset_from_arrays
-from microopt_optimizer.training import FAST, PAPER, train
+from microopt_optimizer.slice_model.dataset import dataset_from_arrays
+from microopt_optimizer.slice_model.training import FAST, PAPER, train
 
-QUICK = msgspec.structs.replace(FAST, epochs=60, batch_size=128)
+QUICK = msgspec.structs.replace(FAST, epochs=60, batch_size=128, seed=1)
 STD = 0.4
 
 

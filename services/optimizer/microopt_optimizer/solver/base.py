@@ -7,7 +7,8 @@ from typing import Protocol
 from torch import Tensor
 
 from microopt.messages import Problem, Solution
-from microopt_optimizer.model_file import ModelHeader
+from microopt_optimizer.slice_model.distribution import QosDistribution
+from microopt_optimizer.slice_model.model_file import ModelHeader
 
 DEADLINE_SHARE = 0.8
 """The part of `Problem.deadline_s` that refining may use; the rest is for verifying and sending the answer."""
@@ -26,8 +27,8 @@ class QosModel(Protocol):
         """Return what identifies the model; equal digests are the same model."""
         ...
 
-    def __call__(self, users: Tensor, resources: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of the QoS for users [...] and resources [..., K]."""
+    def __call__(self, users: Tensor, resources: Tensor, /) -> QosDistribution:
+        """Return the distribution of the QoS for users [...] and resources [..., K]."""
         ...
 
 

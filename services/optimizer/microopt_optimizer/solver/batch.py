@@ -8,7 +8,7 @@ from torch import Tensor
 
 from microopt.errors import InvalidMessageError, ModelError
 from microopt.messages import Problem, SliceProblem
-from microopt_optimizer.slice_model import expected_degradation
+from microopt_optimizer.slice_model.distribution import expected_degradation
 from microopt_optimizer.solver.base import Models, QosModel
 
 MARGIN = 1e-9

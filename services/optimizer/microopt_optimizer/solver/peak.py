@@ -8,7 +8,7 @@ from torch import Tensor
 
 import microopt
 from microopt.messages import Problem, SliceProblem, Solution
-from microopt_optimizer.slice_model import expected_degradation
+from microopt_optimizer.slice_model.distribution import expected_degradation
 from microopt_optimizer.solver.answers import Plan, slice_solutions
 from microopt_optimizer.solver.base import Clock, Models, QosModel
 from microopt_optimizer.solver.pool import Pool

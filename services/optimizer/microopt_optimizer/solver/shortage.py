@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+_HAIR = 1.0 - 1e-12
+
 Fit = Callable[[list[int], Tensor], Tensor | None]
 """Allocations [n, R] of the given slices within the given capacities [R], or None where there are none."""
 
@@ -43,9 +45,8 @@ def proportional(wanted: Tensor, floors: Tensor, available: Tensor) -> Tensor:
     above = (wanted - floors).clamp(min=0.0)
     floor_share = _share(available, floors.sum(0))
     above_share = _share(available - floors.sum(0), above.sum(0))
-    allocations = floor_share * floors + above_share * above
-    # Rounding of the sum must not exceed what is there.
-    return allocations * _share(available, allocations.sum(0) * (1.0 + 1e-12))
+    # A hair less where it is a share, so that rounding of the sum cannot exceed what is there.
+    return floors * torch.where(floor_share < 1.0, floor_share * _HAIR, floor_share) + above_share * _HAIR * above
 
 
 def within(allocations: Tensor, capacity: Tensor) -> bool:

@@ -17,8 +17,8 @@ from microopt.errors import ModelError
 from microopt.messages import Problem, SliceProblem, SliceSolution, Solution
 from microopt.settings import Settings
 from microopt.specs import ResourceSpec
-from microopt_optimizer.model_file import TrainedModel
-from microopt_optimizer.model_store import ModelStore
+from microopt_optimizer.slice_model.model_file import TrainedModel
+from microopt_optimizer.slice_model.model_store import ModelStore
 from microopt_optimizer.solver.base import Solver
 from microopt_optimizer.solver.registry import create
 

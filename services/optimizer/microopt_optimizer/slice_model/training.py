@@ -10,13 +10,12 @@ from msgspec import Meta, Struct
 from torch import Tensor
 
 from microopt.errors import ConfigError
-from microopt_optimizer.dataset import Dataset, Floats, split
-from microopt_optimizer.model_file import Metrics, ModelHeader, Range, ResourceInput, TrainedModel
-from microopt_optimizer.slice_model import Architecture, SliceModel
+from microopt_optimizer.slice_model.dataset import Dataset, Floats, split
+from microopt_optimizer.slice_model.model_file import Metrics, ModelHeader, Range, ResourceInput, TrainedModel
+from microopt_optimizer.slice_model.network import Architecture, SliceModel
 
 _MIN_ROWS = 32
 _REPORTS = 100
-_LOG_2PI = math.log(2.0 * math.pi)
 
 
 class TrainingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,11 +83,11 @@ def evaluate(network: SliceModel, dataset: Dataset) -> Metrics:
     network.double().eval()
     users, resources, qos = _tensors(dataset, torch.float64)
     with torch.no_grad():
-        mean, std = network(users, resources)
-    error = mean - qos
+        predicted = network(users, resources)
+    error = predicted.expectation - qos
     return Metrics(
         rows=len(dataset),
-        nll=float(_nll(mean, std, qos)),
+        nll=-float(predicted.log_density(qos).mean()),
         mse=float((error**2).mean()),
         mae=float(error.abs().mean()),
     )
@@ -109,8 +108,7 @@ def _fit(rows: Dataset, config: TrainingConfig, progress: Callable[[Progress], N
         total = torch.zeros(())
         for chosen in order:
             optimizer.zero_grad()
-            mean, std = network(users[chosen], resources[chosen])
-            loss = _nll(mean, std, qos[chosen])
+            loss = -network.each(users[chosen][None], resources[chosen][None]).log_density(qos[chosen]).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             scheduler.step()
@@ -157,10 +155,6 @@ def _with_exact_norm(network: SliceModel, users: Tensor, resources: Tensor) -> S
         running_mean.copy_(inputs.mean(0))
         running_var.copy_(inputs.var(0))
     return network
-
-
-def _nll(mean: Tensor, std: Tensor, qos: Tensor) -> Tensor:
-    return (torch.log(std) + 0.5 * ((qos - mean) / std) ** 2).mean() + 0.5 * _LOG_2PI
 
 
 def _tensors(dataset: Dataset, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

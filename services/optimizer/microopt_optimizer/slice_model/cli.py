@@ -15,10 +15,10 @@ from microopt.bus import Bus
 from microopt.cli.connection import with_bus
 from microopt.errors import ConfigError, MicrooptError
 from microopt.ids import NAME_PATTERN
-from microopt_optimizer import model_file, model_store, training
-from microopt_optimizer.dataset import Dataset
-from microopt_optimizer.dataset_csv import SETTLE_S, CleaningReport, Columns, read_csv
-from microopt_optimizer.model_file import TrainedModel
+from microopt_optimizer.slice_model import model_file, model_store, training
+from microopt_optimizer.slice_model.dataset import Dataset
+from microopt_optimizer.slice_model.dataset_csv import SETTLE_S, CleaningReport, Columns, read_csv
+from microopt_optimizer.slice_model.model_file import TrainedModel
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 

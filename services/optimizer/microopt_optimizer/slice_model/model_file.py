@@ -14,7 +14,8 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from microopt.errors import ModelError
-from microopt_optimizer.slice_model import Architecture, SliceModel
+from microopt_optimizer.slice_model.distribution import QosDistribution
+from microopt_optimizer.slice_model.network import Architecture, SliceModel
 
 _KEY = "microopt"
 _MAX_HEADER_BYTES = 1_000_000
@@ -47,7 +48,7 @@ class Metrics(Struct, frozen=True, kw_only=True):
 class ModelHeader(Struct, frozen=True, kw_only=True):
     """What a model is a model of; `resources` are in the order of the network's inputs after the users."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     architecture: Architecture
     resources: Annotated[tuple[ResourceInput, ...], Meta(min_length=1)]
     users: Range
@@ -76,10 +77,10 @@ class TrainedModel:
         self.network.double().eval().requires_grad_(False)
         object.__setattr__(self, "digest", hashlib.sha256(to_bytes(self)).hexdigest())
 
-    def __call__(self, users: Tensor, resources: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of the QoS; see `SliceModel.forward`."""
-        mean, std = self.network(users, resources)
-        return mean, std
+    def __call__(self, users: Tensor, resources: Tensor, /) -> QosDistribution:
+        """Return the distribution of the QoS; see `SliceModel.forward`."""
+        qos: QosDistribution = self.network(users, resources)
+        return qos
 
     def require_resources(self, names: Sequence[str]) -> None:
         """Check that the model was trained for exactly the named resources, in any order.
@@ -160,10 +161,6 @@ def _header(data: bytes, name: str) -> ModelHeader:
 
 
 def _network(data: bytes, header: ModelHeader, name: str) -> SliceModel:
-    if header.architecture.distribution != "gaussian":
-        raise ModelError(
-            f"model {name}: distribution {header.architecture.distribution!r} is not known; 'gaussian' is"
-        )
     try:
         tensors = safetensors.load(data)
     except SafetensorError as error:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microopt.errors import ConfigError
-from microopt_optimizer.dataset import Dataset, Floats
+from microopt_optimizer.slice_model.dataset import Dataset, Floats
 
 SETTLE_S = 12.0
 """The authors' testbed shows the previous bandwidth for the first 10 to 12 s after a change."""

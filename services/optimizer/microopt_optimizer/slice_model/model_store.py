@@ -14,8 +14,8 @@ from nats.js.errors import BadObjectMetaError, NotFoundError
 from microopt import streams
 from microopt.bus import Bus
 from microopt.errors import ModelError, TemporaryError
-from microopt_optimizer import model_file
-from microopt_optimizer.model_file import TrainedModel
+from microopt_optimizer.slice_model import model_file
+from microopt_optimizer.slice_model.model_file import TrainedModel
 
 MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 
