@@ -17,7 +17,7 @@ from microopt_optimizer.slice_model.cli import describe, train_with_progress
 from microopt_optimizer.slice_model.dataset import Dataset, dataset_from_arrays
 from microopt_optimizer.slice_model.dataset_csv import read_csv
 from microopt_optimizer.slice_model.model_file import TrainedModel
-from microopt_optimizer.solver.peak import PeakSolver
+from microopt_optimizer.baselines.peak import PeakSolver
 from microopt_testbed.demo import scenario
 from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
 from microopt_testbed.sweep import sweep

@@ -350,6 +350,6 @@ def test_extrapolation_is_said(slice_problem, problem):
 
 
 def test_solvers_are_made_by_name():
-    assert [create(name).name for name in SOLVERS] == ["microopt", "peak"]
-    with pytest.raises(ConfigError, match=r"'atlas-x' is not known here; choose one of \['microopt', 'peak'\]"):
+    assert {create(name).name for name in SOLVERS} == set(SOLVERS) >= {"microopt", "peak"}
+    with pytest.raises(ConfigError, match=r"'atlas-x' is not known here; choose one of \['"):
         create("atlas-x")

@@ -56,7 +56,7 @@ def test_the_same_data_and_seed_give_the_same_model():
     state = torch.random.get_rng_state()
     first, second = train(measured(300), config), train(measured(300), config)
     assert first.digest == second.digest
-    assert train(measured(300), msgspec.structs.replace(config, seed=1)).digest != first.digest
+    assert train(measured(300), msgspec.structs.replace(config, seed=2)).digest != first.digest
     assert torch.equal(torch.random.get_rng_state(), state)
 
 

@@ -4,27 +4,24 @@ from collections import OrderedDict
 
 import msgspec
 import torch
-from torch import Tensor
 
-import microopt
-from microopt.messages import Problem, SliceProblem, Solution
+from microopt.messages import SliceProblem
+from microopt_optimizer.baselines.independent import IndependentSolver, Wanted
 from microopt_optimizer.slice_model.distribution import expected_degradation
-from microopt_optimizer.solver.answers import Plan, slice_solutions
-from microopt_optimizer.solver.base import Clock, Models, QosModel
+from microopt_optimizer.solver.base import Clock, QosModel
 from microopt_optimizer.solver.pool import Pool
-from microopt_optimizer.solver.shortage import share_out, within
 
 _GRID_POINTS = 401 * 401
 _CHUNK = 16_384
 _CACHED = 4096
 
 
-class PeakSolver:
+class PeakSolver(IndependentSolver):
     """Allocates for `SliceProblem.peak`, whatever the forecast; grid answers are kept by what they depend on.
 
     The grid has about 160,000 points: 401 a resource where there are two. Status is `feasible` where the
     forecast's SLA holds (never `optimal`: the forecast is not looked at), and `infeasible`, with the ceilings,
-    where no grid point meets the peak. Where the sum exceeds a capacity, slices are shorted by priority.
+    where no grid point meets the peak.
     """
 
     name = "peak"
@@ -32,42 +29,21 @@ class PeakSolver:
     def __init__(self) -> None:
         self._cache: OrderedDict[bytes, tuple[float, ...] | None] = OrderedDict()
 
-    def solve(self, problem: Problem, models: Models) -> Solution:
-        """Return the peak's allocation for every slice; see `Solver`."""
-        clock = Clock(problem.deadline_s)
-        pool = Pool(problem, models)
-        plan = self._plan(pool)
-        return Solution(
-            pool=problem.pool,
-            interval=problem.interval,
-            optimizer=self.name,
-            slices=slice_solutions(pool, plan),
-            version=microopt.__version__,
-            solve_s=clock.elapsed_s,
+    def considers(self, one: SliceProblem) -> bool:
+        """Return true: the peak may come at any time."""
+        return True
+
+    def wanted(self, pool: Pool, one: SliceProblem, clock: Clock) -> Wanted:
+        """Return the peak's allocation, or the ceilings where nothing meets the peak."""
+        found = self._allocation(pool, one)
+        if found is not None:
+            return Wanted(dict(zip(pool.names, found, strict=True)))
+        return Wanted(
+            {name: bounds.ceiling for name, bounds in one.bounds.items()},
+            f"slice {one.slice}: nothing within its bounds keeps {one.peak.users:g} users within "
+            f"degradation {one.peak.degradation_threshold:g} of {one.peak.qos_threshold:g} "
+            f"{one.sla.qos_unit}; it gets its ceilings",
         )
-
-    def _plan(self, pool: Pool) -> Plan:
-        wanted = pool.ceilings.clone()
-        reasons = {}
-        for place, one in enumerate(pool.slices):
-            found = self._allocation(pool, one)
-            if found is None:
-                reasons[place] = (
-                    f"slice {one.slice}: nothing within its bounds keeps {one.peak.users:g} users within "
-                    f"degradation {one.peak.degradation_threshold:g} of {one.peak.qos_threshold:g} "
-                    f"{one.sla.qos_unit}; it gets its ceilings"
-                )
-            else:
-                wanted[place] = torch.tensor(found, dtype=torch.float64)
-        count = len(pool.slices)
-        priorities = [(place not in reasons, one.priority) for place, one in enumerate(pool.slices)]
-
-        def fit(places: list[int], capacity: Tensor) -> Tensor | None:
-            return wanted[places] if within(wanted[places], capacity) else None
-
-        allocations, shorted = share_out(priorities, wanted, pool.floors, pool.capacity, fit)
-        prices = torch.zeros_like(pool.capacity)
-        return Plan(allocations, [False] * count, shorted, prices, reasons, frozenset(reasons))
 
     def _allocation(self, pool: Pool, one: SliceProblem) -> tuple[float, ...] | None:
         """Return the peak's allocation over the pool's resources, from the cache if it is there."""

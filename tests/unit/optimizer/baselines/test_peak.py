@@ -3,7 +3,7 @@ import statistics
 import pytest
 
 from microopt.specs import PeakSla
-from microopt_optimizer.solver.peak import PeakSolver
+from microopt_optimizer.baselines.peak import PeakSolver
 
 ETA = {"gnb_cpu": 1.0, "transport_bandwidth": 2.0}
 
