@@ -12,12 +12,12 @@ from rich.console import Console
 from microopt.errors import ConfigError, ModelError
 from microopt.messages import Interval, Problem, SliceProblem, Traffic
 from microopt.specs import PeakSla, Sla
+from microopt_optimizer.baselines.peak import PeakSolver
 from microopt_optimizer.slice_model import model_file, training
 from microopt_optimizer.slice_model.cli import describe, train_with_progress
 from microopt_optimizer.slice_model.dataset import Dataset, dataset_from_arrays
 from microopt_optimizer.slice_model.dataset_csv import read_csv
 from microopt_optimizer.slice_model.model_file import TrainedModel
-from microopt_optimizer.baselines.peak import PeakSolver
 from microopt_testbed.demo import scenario
 from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
 from microopt_testbed.sweep import sweep
