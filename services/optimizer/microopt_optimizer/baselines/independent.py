@@ -10,7 +10,7 @@ import microopt
 from microopt.messages import Problem, SliceProblem, Solution
 from microopt_optimizer.solver.answers import Plan, slice_solutions
 from microopt_optimizer.solver.base import Clock, Models
-from microopt_optimizer.solver.batch import has_traffic
+from microopt_optimizer.solver.grouping import has_traffic
 from microopt_optimizer.solver.pool import Pool
 from microopt_optimizer.solver.shortage import share_out, within
 

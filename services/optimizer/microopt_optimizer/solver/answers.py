@@ -90,8 +90,8 @@ def _outside_training(pool: Pool, place: int, allocation: Tensor) -> str:
 def _degradation_prices(pool: Pool, plan: Plan) -> Sequence[float]:
     prices = torch.zeros(len(pool.slices), dtype=torch.float64)
     for batch in pool.batches:
-        places, columns = list(batch.position), pool.columns_of(batch)
-        dearer = batch.with_prices(plan.prices[columns])
-        prices[places] = degradation_prices(dearer, batch.points(plan.allocations[places][:, columns]))
+        dearer = batch.with_capacity_prices(plan.prices)
+        points = batch.points(pool.gather(batch, plan.allocations))
+        prices[list(batch.position)] = degradation_prices(dearer, points)
     result: list[float] = prices.clamp(max=1e12).tolist()
     return result

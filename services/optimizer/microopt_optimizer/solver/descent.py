@@ -1,4 +1,4 @@
-"""The stages in their order, for the slices of one batch at given prices."""
+"""Each slice by itself at given prices: look around, walk from the best places, bring near what cannot be met."""
 
 from dataclasses import dataclass
 
@@ -7,78 +7,82 @@ from torch import Tensor
 
 from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.batch import Batch
-from microopt_optimizer.solver.polish import polish
-from microopt_optimizer.solver.refine import refine, value_and_slope
 from microopt_optimizer.solver.screen import Screened, screen
+from microopt_optimizer.solver.slp import Walked, walk
 
-STARTS = 16
-_POLISHED = 4
-_DISTINCT = 0.02
+_SCREEN_ROWS = 2_000_000  # rows of a model in all: many slices are looked at more coarsely, not too late
+_WALK_ROWS = 65_536
+_POINTS = (64, 1024)
+_STARTS = (4, 16)
+_WARM_SHARE = 4
+_WARM_RADIUS = 0.03
+_WARM_STEPS = 14
 _TOP_UP_STEPS = 60
 _EDGE = 1e-4
-_REFINE_SHARE = 0.5  # so that there is time to polish, which gains more
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found for a batch's S slices: points [S, K] of the unit cube, E(β) [S], and what they are worth.
+    """What was found for a batch's S slices: points [S, K] of the unit cube, and what they are worth.
 
-    `feasible` [S]: E(β) is within the threshold. `settled` [S]: every stage ran to its end and the last poll found
-    nothing cheaper nearby. `known` are all points visited, for solving again at other prices.
+    `feasible` [S]: E(β) is within the threshold. `settled` [S]: the walk to the point came to its end. `screened`
+    and `walked` are all that was seen, for other prices.
     """
 
     points: Tensor
-    degradation: Tensor
     feasible: Tensor
     settled: Tensor
-    known: Screened
+    screened: Screened
+    walked: Walked
 
 
-def descend(batch: Batch, clock: Clock, known: Screened | None = None) -> Found:
-    """Solve each slice of the batch alone: screen, refine, polish; what cannot be met is brought near.
+def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
+    """Solve each slice of the batch alone.
 
-    `known` replaces screening, with points of the same unit cube.
+    `current` [S, K], last interval's points, spares most of looking around.
     """
-    known = screen(batch) if known is None else known
-    refined, complete = refine(batch, known.best(batch, STARTS), clock.part(_REFINE_SHARE))
-    known = known.with_points(refined.points, refined.degradation)
-    point, feasible = known.cheapest_feasible(batch)
+    share = 1 if current is None else _WARM_SHARE
+    rows = max(1, batch.field.rows)
+    screened = screen(batch, _clipped(_SCREEN_ROWS // rows, _POINTS) // share)
+    starts = screened.starts(batch, _clipped(_WALK_ROWS // rows, _STARTS) // share)
+    if current is not None:
+        starts = torch.cat([current.unsqueeze(1), starts], dim=1)
+    walked = (
+        walk(batch, starts, clock) if current is None else walk(batch, starts, clock, _WARM_RADIUS, _WARM_STEPS)
+    )
+    points, cost, settled = walked.best()
+    feasible = torch.isfinite(cost)
     if not bool(feasible.all()):
-        known = _topped_up(batch, known, clock)
-        point, feasible = known.cheapest_feasible(batch)
-    settled = torch.zeros_like(feasible)
-    rows = feasible.nonzero().flatten().tolist()
-    if rows:
-        part = batch.select(rows)
-        ours = Screened(known.points[rows], known.degradation[rows])
-        # Starts with nothing feasible left to pick from repeat the first: harmless, and the shapes stay.
-        starts = _feasible_starts(part, ours)
-        polished, quiet = polish(part, starts, clock).best()
-        point[rows], settled[rows] = polished, quiet & complete
-    point = torch.where(feasible.unsqueeze(-1), point, known.least_degraded(batch))
-    degradation = batch.degradation(point.unsqueeze(1))
-    known = known.with_points(point.unsqueeze(1), degradation)
-    return Found(point, degradation.squeeze(1), feasible, settled, known)
+        points, feasible = _topped_up(batch, screened, points, feasible, clock)
+    return Found(points, feasible, settled & feasible, screened, walked)
 
 
-def _feasible_starts(batch: Batch, known: Screened) -> Tensor:
-    """Return the cheapest feasible points that are apart from each other, [S, P, K]."""
-    starts = known.best(batch, 2 * _POLISHED, _DISTINCT)[:, :_POLISHED]
-    usable = batch.degradation(starts) <= batch.target.unsqueeze(1)
-    return torch.where(usable.unsqueeze(-1), starts, starts[:, :1])
+def _clipped(count: int, limits: tuple[int, int]) -> int:
+    return max(limits[0], min(limits[1], count))
 
 
-def _topped_up(batch: Batch, known: Screened, clock: Clock) -> Screened:
-    """Return the known points and those of a descent of E(β) alone from the least degraded."""
-    point = known.least_degraded(batch).unsqueeze(1)
+def _topped_up(
+    batch: Batch, screened: Screened, points: Tensor, feasible: Tensor, clock: Clock
+) -> tuple[Tensor, Tensor]:
+    """Return points with those of slices that are not feasible replaced by the least degraded found."""
+    rows = (~feasible).nonzero().flatten().tolist()
+    short = batch.select(rows)
+    point = Screened(screened.points[rows], screened.degradation[rows]).least_degraded(short).unsqueeze(1)
+    best, least = point, short.degradation(point)
     for step in range(_TOP_UP_STEPS):
         if clock.expired:
             break
-        _, slope = value_and_slope(batch, point)
+        _, slope = short.degradation_and_slope(point)
         length = 0.1 * 0.93**step / slope.abs().amax(-1, keepdim=True).clamp(min=1e-300)
         point = torch.clamp(point - length * slope, 0.0, 1.0)
-        known = known.with_points(point, batch.degradation(point))
-    return known
+        degradation = short.degradation(point)
+        better = degradation < least
+        best = torch.where(better.unsqueeze(-1), point, best)
+        least = torch.where(better, degradation, least)
+    points, feasible = points.clone(), feasible.clone()
+    points[rows] = best.squeeze(1)
+    feasible[rows] = least.squeeze(1) <= short.target
+    return points, feasible
 
 
 def degradation_prices(batch: Batch, points: Tensor) -> Tensor:
@@ -87,7 +91,7 @@ def degradation_prices(batch: Batch, points: Tensor) -> Tensor:
     Paper eq. (6): from stationarity of the Lagrangian over the resources that are not at their bounds, in least
     squares: ReLU networks have kinks, and at one no single λ is exact. Costs are at the batch's prices.
     """
-    degradation, slope = value_and_slope(batch, points.unsqueeze(1))
+    degradation, slope = batch.degradation_and_slope(points.unsqueeze(1))
     slope, cost = slope.squeeze(1), batch.prices * batch.span
     free = (points > 0.0) & (points < 1.0)
     normal = torch.where(free, slope, torch.zeros_like(slope))

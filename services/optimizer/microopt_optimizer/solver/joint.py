@@ -1,165 +1,142 @@
 """Slices that compete for capacities: column generation between prices and the slices' own answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.batch import Batch
-from microopt_optimizer.solver.choice import exchange, undominated
-from microopt_optimizer.solver.descent import Found, descend
-from microopt_optimizer.solver.edge import edge_points
-from microopt_optimizer.solver.polish import polish
+from microopt_optimizer.solver.descent import Found
+from microopt_optimizer.solver.few import exchanged, with_slack_used
 from microopt_optimizer.solver.pool import Pool
 from microopt_optimizer.solver.prices import Columns, Priced, price
 from microopt_optimizer.solver.shortage import within
+from microopt_optimizer.solver.slp import walk
 
-_ROUNDS = 4
-_PRICE_CHANGE = 1e-3
-_GAP = 1e-3
-_RADII = (0.1, 0.03, 0.01, 0.003)
+_ROUNDS = 10
+_RADII = (0.2, 0.1, 0.05, 0.02)
+_ANSWERS = (2, 1)
+_ANSWER_STEPS = 10
+_CLOSE = 2e-4
+_CLOSED = 1e-3
+_FEW = 16
+_CROWDED = (0.0, 0.5, 2.0, 8.0, 64.0)
 
 
 @dataclass(frozen=True)
 class Joint:
     """Allocations [n, R] of n slices within capacity (None: none found), the prices [R], and how good they are.
 
-    `closed`: the cost is within 0.1 % of the dual's value over all allocations known, and each answer was settled.
+    `bound` is the dual's value: no joint allocation costs less, as far as each slice's answer to the prices is its
+    cheapest. `closed`: the cost is within 0.1 % of it.
     """
 
     allocations: Tensor | None
     prices: Tensor
+    bound: float
     closed: bool
 
 
 class Coordinator:
-    """Keeps all feasible points known of each slice, so that solving again for fewer slices costs little."""
+    """Keeps feasible allocations known of each slice, so that solving again for fewer slices costs little."""
 
     def __init__(self, pool: Pool, found: Sequence[Found], own: Tensor, clock: Clock) -> None:
         self._pool = pool
-        self._known = [one.known for one in found]
         self._own = own
         self._clock = clock
-        self._settled = True
+        self._columns = Columns(own.unsqueeze(1), (own @ pool.weights).unsqueeze(1))
+        for batch, one in zip(pool.batches, found, strict=True):
+            self._add(batch, list(range(len(batch.position))), one.walked.points, one.walked.cost < torch.inf)
+            points, feasible = _various(batch, one)
+            self._add(batch, list(range(len(batch.position))), points, feasible)
 
-    def solve(self, places: list[int], capacity: Tensor) -> Joint:
+    def solve(self, places: list[int], capacity: Tensor, start: Tensor) -> Joint:
         """Return the cheapest joint allocation found of the slices at `places` within `capacity` [R].
 
         A round prices what is known, then lets every slice answer these prices (weights η + μ), which adds to what
-        is known near the answers. As answers may jump between two prices, exchanges between pairs of slices
-        follow, among all that is known and then ever closer around the choice, and at last each slice is polished
-        in what the others leave of the capacities.
+        is known. The gap between the cheapest choice within capacity and the dual falls with the number of slices;
+        a few slices, whose answers jump between two prices, also exchange directly.
         """
-        self._settled = True
-        self._look_around(self._centres(), 0.5)
-        priced = self._price(places, capacity)
-        for _ in range(_ROUNDS):
-            if self._expired():
-                break
-            self._answer(places, priced.prices)
-            before, priced = priced, self._price(places, capacity)
-            change = (priced.prices - before.prices).abs() / self._pool.weights
-            if bool((change <= _PRICE_CHANGE).all()):
-                break
-        chosen = self._exchanged(places, priced, capacity)
+        priced, bound, settled = self._rounds(places, capacity, start)
+        columns = self._columns.select(places)
+        choice = columns.least(priced.prices)[1][:, 0] if priced.choice is None else priced.choice
+        chosen = columns.chosen(choice)
+        if len(places) <= _FEW:
+            chosen = exchanged(self._pool, self._clock, columns, places, chosen, capacity)
         if not within(chosen, capacity):
-            return Joint(None, priced.prices, False)
-        chosen = self._use_slack(places, chosen, capacity)
+            return Joint(None, priced.prices, bound, False)
+        if len(places) <= _FEW:
+            chosen = with_slack_used(self._pool, self._clock, places, chosen, capacity)
         cost = float((chosen @ self._pool.weights).sum())
-        return Joint(chosen, priced.prices, self._settled and cost - priced.bound <= _GAP * abs(cost))
+        return Joint(chosen, priced.prices, min(bound, cost), settled and cost - bound <= _CLOSED * cost)
 
-    def _expired(self) -> bool:
-        expired = self._clock.expired
-        self._settled &= not expired
-        return expired
-
-    def _centres(self) -> list[Tensor]:
-        return [torch.full_like(batch.floors, 0.5) for batch in self._pool.batches]
-
-    def _look_around(self, centres: list[Tensor], radius: float) -> None:
-        for index, batch in enumerate(self._pool.batches):
-            if not self._clock.expired:
-                edge = edge_points(batch, centres[index], radius)
-                self._known[index] = self._known[index].with_points(edge.points, edge.degradation)
-
-    def _exchanged(self, places: list[int], priced: Priced, capacity: Tensor) -> Tensor:
-        columns = self._columns(places)
-        chosen = columns.usage[torch.arange(len(places)), priced.choice]
-        for radius in (0.0, *_RADII):
-            if self._expired():
+    def _rounds(self, places: list[int], capacity: Tensor, start: Tensor) -> tuple[Priced, float, bool]:
+        """Return the last prices with the cheapest choice, the dual's value, and whether time sufficed."""
+        weights, tried = self._pool.weights, []
+        priced = price(self._columns.select(places), capacity, weights, start)
+        for index in range(_ROUNDS):
+            if self._clock.expired:
                 break
-            if radius:
-                everyone = self._own.clone()
-                everyone[places] = chosen
-                centres = [
-                    batch.points(everyone[list(batch.position)][:, self._pool.columns_of(batch)])
-                    for batch in self._pool.batches
-                ]
-                self._look_around(centres, radius)
-                columns = self._columns(places)
-            known = zip(columns.usage, columns.cost, strict=True)
-            options = [undominated(usage[torch.isfinite(cost)]) for usage, cost in known]
-            chosen = exchange(options, chosen, capacity, self._pool.weights)
-        return chosen
+            self._answer(places, priced.prices, index)
+            tried.append(priced.prices)
+            columns = self._columns.select(places)
+            bound = max(columns.bound(prices, capacity) for prices in tried)
+            priced = price(columns, capacity, weights, priced.prices)
+            if priced.choice is not None:
+                cost = float((columns.chosen(priced.choice) @ weights).sum())
+                if cost - bound <= _CLOSE * cost:
+                    break
+        columns = self._columns.select(places)
+        bound = max((columns.bound(prices, capacity) for prices in tried), default=0.0)
+        return priced, bound, not self._clock.expired
 
-    def _price(self, places: list[int], capacity: Tensor) -> Priced:
-        return price(self._columns(places), capacity, self._pool.weights)
-
-    def _answer(self, places: list[int], prices: Tensor) -> None:
-        for index, batch in enumerate(self._pool.batches):
-            rows = [row for row, place in enumerate(batch.position) if place in places]
-            if not rows:
-                continue
-            dearer = batch.with_prices(prices[self._pool.columns_of(batch)])
-            found = descend(dearer, self._clock, self._known[index])
-            self._known[index] = found.known
-            self._settled &= bool(found.settled[rows].all())
-
-    def _columns(self, places: list[int]) -> Columns:
-        """Return the feasible allocations known of the slices; of those without traffic, the floors."""
-        usages = {place: self._own[place].unsqueeze(0) for place in places}
-        for batch, known in zip(self._pool.batches, self._known, strict=True):
-            usage = self._pool.spread(batch, batch.allocations(known.points))
-            feasible = known.degradation <= batch.target.unsqueeze(1)
-            for row, place in enumerate(batch.position):
-                if place in usages:
-                    usages[place] = torch.cat([usages[place], usage[row][feasible[row]]])
-        longest = max(usage.shape[0] for usage in usages.values())
-        resources = len(self._pool.names)
-        padded = torch.zeros(len(places), longest, resources, dtype=torch.float64)
-        cost = torch.full((len(places), longest), torch.inf, dtype=torch.float64)
-        for row, place in enumerate(places):
-            usage = usages[place]
-            padded[row, : usage.shape[0]] = usage
-            cost[row, : usage.shape[0]] = usage @ self._pool.weights
-        return Columns(padded, cost)
-
-    def _use_slack(self, places: list[int], chosen: Tensor, capacity: Tensor) -> Tensor:
+    def _answer(self, places: list[int], prices: Tensor, round_: int) -> None:
+        """Let slices answer prices, each from the cheapest allocations known of it; later rounds look less far."""
+        _, index = self._columns.least(prices, _ANSWERS[min(round_, len(_ANSWERS) - 1)])
+        radius = _RADII[min(round_, len(_RADII) - 1)]
+        known = self._columns.usage.gather(1, index.unsqueeze(-1).expand(-1, -1, self._columns.usage.shape[-1]))
+        wanted = set(places)
         for batch in self._pool.batches:
-            columns = self._pool.columns_of(batch)
-            for row, place in enumerate(batch.position):
-                if place not in places or self._clock.expired:
-                    continue
-                slot = places.index(place)
-                others = chosen.sum(0) - chosen[slot]
-                # A hair less than what is left, as the sum is rounded when all are added up.
-                left = (capacity - others)[columns] - 1e-12 * capacity[columns]
-                moved = _polished(batch.select([row]), chosen[slot][columns], left, self._clock)
-                trial = chosen.clone()
-                trial[slot] = self._pool.spread(batch, moved)
-                if within(trial, capacity):
-                    chosen = trial
-        return chosen
+            rows = [row for row, place in enumerate(batch.position) if place in wanted]
+            if not rows or self._clock.expired:
+                continue
+            part = batch if len(rows) == len(batch.position) else batch.select(rows)
+            mine = known[list(part.position)]
+            starts = mine.gather(2, part.columns.unsqueeze(1).expand(-1, mine.shape[1], -1))
+            dearer = part.with_capacity_prices(prices)
+            walked = walk(dearer, dearer.inside(starts), self._clock, radius, _ANSWER_STEPS)
+            self._add(batch, rows, walked.points, walked.cost < torch.inf)
+
+    def _add(self, batch: Batch, rows: list[int], points: Tensor, feasible: Tensor) -> None:
+        """Add the feasible ones of points [n, N, K] of a batch's `rows` to the columns."""
+        part = batch if len(rows) == len(batch.position) else batch.select(rows)
+        usage = self._pool.spread(part, part.allocations(points))
+        slices, _, resources = self._columns.usage.shape
+        every = torch.zeros(slices, points.shape[1], resources, dtype=torch.float64)
+        cost = torch.full((slices, points.shape[1]), torch.inf, dtype=torch.float64)
+        every[list(part.position)] = usage
+        cost[list(part.position)] = torch.where(feasible, usage @ self._pool.weights, torch.inf)
+        self._columns = Columns(
+            torch.cat([self._columns.usage, every], dim=1), torch.cat([self._columns.cost, cost], dim=1)
+        )
 
 
-def _polished(batch: Batch, allocation: Tensor, left: Tensor, clock: Clock) -> Tensor:
-    """Return a slice's allocation [K], polished at weights η within its bounds and what is left of capacities."""
-    ceilings = torch.maximum(torch.minimum(batch.ceilings, left), allocation)
-    inside = replace(batch, ceilings=ceilings)
-    start = inside.points(allocation.unsqueeze(0)).unsqueeze(1)
-    if float(inside.degradation(start)) > float(inside.target):
-        return allocation
-    point, _ = polish(inside, start, clock).best()
-    return inside.allocations(point.unsqueeze(1)).flatten()
+def _various(batch: Batch, found: Found) -> tuple[Tensor, Tensor]:
+    """Return points seen that are cheapest when some resource is scarce [S, N, K], and which are feasible.
+
+    Those at the very edge are judged anew, as the first look was in single precision.
+    """
+    points, units = found.screened.points, batch.units()
+    inside = found.screened.degradation <= batch.target.unsqueeze(1) - 1e-6
+    picked = []
+    for resource in range(points.shape[-1]):
+        for scarcity in _CROWDED:
+            dearer = units.clone()
+            dearer[:, resource] *= 1.0 + scarcity
+            cost = torch.where(inside, (points * dearer.unsqueeze(1)).sum(-1), torch.inf)
+            picked.append(cost.argmin(dim=1))
+    index = torch.stack(picked, dim=1)
+    chosen = points.gather(1, index.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
+    return chosen, inside.gather(1, index)

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from microopt.messages import Problem, SliceProblem
 from microopt_optimizer.solver.base import Models
-from microopt_optimizer.solver.batch import Batch, batches
+from microopt_optimizer.solver.batch import Batch
+from microopt_optimizer.solver.grouping import batches
 
 
 class Pool:
@@ -27,22 +28,20 @@ class Pool:
         """Return the slices of the problem."""
         return self.problem.slices
 
-    def columns_of(self, batch: Batch) -> list[int]:
-        """Return where in `names` the batch's resources are."""
-        return [self.names.index(name) for name in batch.model.header.resource_names]
-
     def spread(self, batch: Batch, allocations: Tensor) -> Tensor:
-        """Return a batch's allocations [..., K] over all of the pool's resources, [..., R]."""
+        """Return a batch's allocations [S, N, K] over all of the pool's resources, [S, N, R]."""
         spread = torch.zeros(*allocations.shape[:-1], len(self.names), dtype=torch.float64)
-        spread[..., self.columns_of(batch)] = allocations
-        return spread
+        return spread.scatter_(-1, batch.columns.unsqueeze(1).expand_as(allocations), allocations)
+
+    def gather(self, batch: Batch, allocations: Tensor) -> Tensor:
+        """Return of allocations [S, R] of all slices those of a batch's, in its models' order, [S, K]."""
+        return allocations[list(batch.position)].gather(1, batch.columns)
 
     def degradation(self, allocations: Tensor) -> Tensor:
         """Return E(β) [S] at allocations [S, R], in float64; 0 for slices without traffic."""
         degradation = torch.zeros(len(self.slices), dtype=torch.float64)
         for batch in self.batches:
-            places = list(batch.position)
-            degradation[places] = batch.at(allocations[places][:, self.columns_of(batch)])
+            degradation[list(batch.position)] = batch.at(self.gather(batch, allocations))
         return degradation
 
     def within_capacity(self, allocations: Tensor) -> bool:

@@ -9,8 +9,9 @@ PRICE_LIMIT = 1e3
 """Times the resource's weight η; a price there says that no price clears the capacity."""
 
 _SWEEPS = 4
-_HALVINGS = 40
-_NEGLIGIBLE = 1e-9
+_GROWTH = 4.0
+_PRECISION = 1e-7
+_MOST_EXCHANGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,32 @@ class Columns:
     usage: Tensor
     cost: Tensor
 
+    def select(self, places: list[int]) -> "Columns":
+        """Return the columns of some of the slices."""
+        return Columns(self.usage[places], self.cost[places])
+
+    def least(self, prices: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the `count` least costs at weights and prices [S, count], and which columns these are."""
+        priced = self.cost + self.usage @ prices
+        least, index = priced.topk(min(count, priced.shape[1]), dim=1, largest=False)
+        return least, index
+
+    def bound(self, prices: Tensor, capacity: Tensor) -> float:
+        """Return the dual's value at prices [R]: no choice among the columns within `capacity` costs less."""
+        least, _ = self.least(prices)
+        return float(least.sum() - prices @ capacity)
+
+    def chosen(self, choice: Tensor) -> Tensor:
+        """Return the usage [S, R] of a choice [S]."""
+        return self.usage[torch.arange(choice.shape[0]), choice]
+
 
 @dataclass(frozen=True)
 class Priced:
-    """Prices [R]; the cheapest choice seen [S] that is within capacity, or else the last; the dual's value.
-
-    The dual's value is a lower bound on the cost of any choice among the columns.
-    """
+    """Prices [R], and the cheapest choice [S] seen that is within capacity (None: none was)."""
 
     prices: Tensor
-    choice: Tensor
-    bound: float
+    choice: Tensor | None
 
 
 class _Search:
@@ -40,56 +56,75 @@ class _Search:
         self.columns = columns
         self.capacity = capacity
         self.choice: Tensor | None = None
-        self.last = torch.zeros(columns.cost.shape[0], dtype=torch.long)
-        self.cost = torch.inf
-        self.bound = -torch.inf
+        self._cost = torch.inf
+        self._rows = torch.arange(columns.cost.shape[0])
 
-    def usage(self, prices: Tensor) -> Tensor:
-        """Return what the slices use in all [R] when each answers these prices alone."""
-        priced = self.columns.cost + self.columns.usage @ prices
-        least, choice = priced.min(dim=1)
-        self.last = choice
-        rows = torch.arange(choice.shape[0])
-        usage = self.columns.usage[rows, choice].sum(0)
-        self.bound = max(self.bound, float(least.sum() - prices @ self.capacity))
-        cost = float(self.columns.cost[rows, choice].sum())
-        if bool((usage <= self.capacity).all()) and cost < self.cost:
-            self.choice, self.cost = choice, cost
-        return usage
+    def excess(self, prices: Tensor) -> Tensor:
+        """Return by how much the slices exceed each capacity [R] when each answers these prices alone."""
+        choice = (self.columns.cost + self.columns.usage @ prices).argmin(dim=1)
+        excess = self.columns.usage[self._rows, choice].sum(0) - self.capacity
+        if bool((excess <= 0.0).all()):
+            cost = float(self.columns.cost[self._rows, choice].sum())
+            if cost < self._cost:
+                self.choice, self._cost = choice, cost
+        return excess
 
 
-def price(columns: Columns, capacity: Tensor, weights: Tensor) -> Priced:
+def price(columns: Columns, capacity: Tensor, weights: Tensor, start: Tensor) -> Priced:
     """Return prices that bring the slices' own choices within `capacity` [R], by bisection of one at a time.
 
     The dual is concave and each price's own slope, usage − capacity, falls with it: a bisection finds its maximum
-    along that price; a few sweeps over the resources settle them jointly. `weights` [R] are η, the prices' scale.
+    along that price; a few sweeps over the resources settle them jointly. `weights` [R] are η, the prices' scale,
+    and `start` [R] are prices to look near first.
     """
     search = _Search(columns, capacity)
-    prices = torch.zeros_like(capacity)
+    prices = torch.where(search.excess(torch.zeros_like(capacity)) > 0.0, start, 0.0)
     for _ in range(_SWEEPS):
         before = prices.clone()
         for resource in range(capacity.shape[0]):
-            prices[resource] = _cleared(search, prices, resource, PRICE_LIMIT * float(weights[resource]))
-        if torch.equal(before, prices):
+            prices[resource] = _cleared(search, prices, resource, float(weights[resource]))
+        if bool(((prices - before).abs() <= 1e-5 * weights).all()):
             break
-    search.usage(prices)
-    return Priced(prices, search.last if search.choice is None else search.choice, search.bound)
+    search.excess(prices)
+    return Priced(prices, None if search.choice is None else filled(columns, search.choice, capacity))
 
 
-def _cleared(search: _Search, prices: Tensor, resource: int, limit: float) -> float:
+def _cleared(search: _Search, prices: Tensor, resource: int, weight: float) -> float:
     """Return the least price of one resource at which its usage is within its capacity, the others' held."""
 
     def over(price: float) -> bool:
         trial = prices.clone()
         trial[resource] = price
-        return bool(search.usage(trial)[resource] > search.capacity[resource])
+        return bool(search.excess(trial)[resource] > 0.0)
 
     if not over(0.0):
         return 0.0
-    if over(limit):
-        return limit
-    low, high = 0.0, limit
-    for _ in range(_HALVINGS):
+    low, high = 0.0, float(prices[resource]) or weight
+    while over(high):
+        if high >= PRICE_LIMIT * weight:
+            return PRICE_LIMIT * weight
+        low, high = high, min(_GROWTH * high, PRICE_LIMIT * weight)
+    while high - low > _PRECISION * weight + _PRECISION * high:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if over(middle) else (low, middle)
-    return high if high > _NEGLIGIBLE * limit else 0.0
+    return high
+
+
+def filled(columns: Columns, choice: Tensor, capacity: Tensor) -> Tensor:
+    """Return a choice [S] improved by what capacity it leaves: the greatest saving that fits, again and again."""
+    choice = choice.clone()
+    used = columns.chosen(choice)
+    rows = torch.arange(choice.shape[0])
+    # A hair less than what is left, as sums are rounded.
+    left = capacity * (1.0 - 1e-12) - used.sum(0)
+    for _ in range(_MOST_EXCHANGES):
+        saving = columns.cost[rows, choice].unsqueeze(1) - columns.cost
+        fits = (columns.usage - used.unsqueeze(1) <= left).all(-1)
+        saving = torch.where(fits, saving, -torch.inf)
+        best = int(saving.argmax())
+        row, column = divmod(best, saving.shape[1])
+        if float(saving[row, column]) <= 1e-12:
+            break
+        left = left - (columns.usage[row, column] - used[row])
+        used[row], choice[row] = columns.usage[row, column], column
+    return choice
