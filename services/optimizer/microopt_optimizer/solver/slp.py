@@ -89,8 +89,8 @@ class _State:
 def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIUS, steps: int = STEPS) -> Walked:
     """Walk from `starts` [S, P, K] to nearby optima of the batch's prices, strictly feasible in the end.
 
-    A step is taken if it lowers cost + ν max(0, E − β_thresh) by a fair part of what the tangent promised; the
-    radius grows with such success and shrinks without. ν follows the knapsack's marginal price. Each point that
+    A step is taken if it lowers cost + ρ max(0, E − β_thresh) by a fair part of what the tangent promised; the
+    radius grows with such success and shrinks without. ρ follows the knapsack's marginal price. Each point that
     was evaluated and is feasible counts, so that a bad step costs time at worst, never feasibility. Many rows at
     once are walked in single precision; feasibility is judged, and restored, in double.
     """
