@@ -33,13 +33,7 @@ class MicroOptSolver:
         clock = Clock(problem.deadline_s)
         with torch.no_grad():
             pool = Pool(problem, models)
-            found = [
-                descend(batch, clock.part(1.0 / (len(pool.batches) - index)), _current(pool, batch))
-                for index, batch in enumerate(pool.batches)
-            ]
-            outcome = _alone(pool, found)
-            if not pool.within_capacity(outcome.plan.allocations):
-                outcome = _together(pool, found, outcome.plan, clock)
+            outcome = _as_before(pool, clock) or _anew(pool, clock)
             slices = slice_solutions(pool, outcome.plan)
         return Solution(
             pool=problem.pool,
@@ -59,6 +53,42 @@ class _Outcome:
 
     plan: Plan
     bound: float
+
+
+def _as_before(pool: Pool, clock: Clock) -> _Outcome | None:
+    """Return an outcome from last interval's allocations and prices, or None unless capacities bind as they did."""
+    last = pool.problem.capacity_prices
+    prices = torch.tensor([last.get(name, 0.0) for name in pool.names], dtype=torch.float64)
+    current = [_current(pool, batch) for batch in pool.batches]
+    if not bool((prices > 0.0).any()) or any(points is None for points in current):
+        return None
+    dearer = [batch.with_capacity_prices(prices) for batch in pool.batches]
+    found = _found(dearer, current, clock)
+    if not all(_met(pool, found)):
+        return None
+    own = _alone(pool, found).plan.allocations
+    places = list(range(len(pool.slices)))
+    joint = Coordinator(pool, found, own, clock).solve(places, pool.capacity, prices)
+    if joint.allocations is None or not bool((joint.prices > 0.0).any()):
+        return None
+    none = [False] * len(places)
+    return _Outcome(Plan(joint.allocations, [joint.closed] * len(places), none, joint.prices), joint.bound)
+
+
+def _anew(pool: Pool, clock: Clock) -> _Outcome:
+    """Return an outcome from each slice's own best, which is all where capacities suffice."""
+    found = _found(pool.batches, [_current(pool, batch) for batch in pool.batches], clock)
+    outcome = _alone(pool, found)
+    if pool.within_capacity(outcome.plan.allocations):
+        return outcome
+    return _together(pool, found, outcome.plan, clock)
+
+
+def _found(batches: list[Batch], current: list[Tensor | None], clock: Clock) -> list[Found]:
+    return [
+        descend(batch, clock.part(1.0 / (len(batches) - index)), points)
+        for index, (batch, points) in enumerate(zip(batches, current, strict=True))
+    ]
 
 
 def _current(pool: Pool, batch: Batch) -> Tensor | None:
