@@ -47,7 +47,8 @@ class FunctionField:
         self, model: QosFunction, users: Tensor, weights: Tensor, qos_threshold: Tensor, higher_is_better: bool
     ) -> None:
         self._model = model
-        self._users, self._weights, self._qos_threshold = users, weights, qos_threshold
+        with torch.inference_mode(False):  # they take part in automatic differentiation
+            self._users, self._weights, self._qos_threshold = users.clone(), weights.clone(), qos_threshold.clone()
         self._higher_is_better = higher_is_better
 
     @property
@@ -63,8 +64,8 @@ class FunctionField:
 
     def value_and_slope(self, allocations: Tensor) -> tuple[Tensor, Tensor]:
         """Return E(β) and its gradient; see `Field`."""
-        leaf = allocations.detach().requires_grad_(True)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = allocations.clone().requires_grad_(True)
             value = self._at(leaf)
             (slope,) = torch.autograd.grad(value.sum(), leaf)
         return value.detach(), torch.nan_to_num(slope, nan=0.0)

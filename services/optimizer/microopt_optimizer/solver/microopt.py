@@ -31,7 +31,7 @@ class MicroOptSolver:
     def solve(self, problem: Problem, models: Models) -> Solution:
         """Return an allocation for every slice; see `Solver`."""
         clock = Clock(problem.deadline_s)
-        with torch.no_grad():
+        with torch.inference_mode():
             pool = Pool(problem, models)
             outcome = _as_before(pool, clock) or _anew(pool, clock)
             slices = slice_solutions(pool, outcome.plan)
