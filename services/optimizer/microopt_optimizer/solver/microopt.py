@@ -56,7 +56,7 @@ class _Outcome:
 
 
 def _as_before(pool: Pool, clock: Clock) -> _Outcome | None:
-    """Return an outcome from last interval's allocations and prices, or None unless capacities bind as they did."""
+    """Return an outcome from last interval's allocations and prices, or None unless capacities still bind."""
     last = pool.problem.capacity_prices
     prices = torch.tensor([last.get(name, 0.0) for name in pool.names], dtype=torch.float64)
     current = [_current(pool, batch) for batch in pool.batches]

@@ -75,6 +75,9 @@ class _State:
             slope=slope / density.unsqueeze(-1),
         )
 
+    def penalised(self, penalty: Tensor) -> Tensor:
+        return self.cost + penalty * self.excess.clamp(min=0.0)
+
     def replaced(self, where: Tensor, other: "_State") -> "_State":
         wide = where.unsqueeze(-1)
         return _State(
@@ -98,15 +101,23 @@ def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIU
     rough = batch.rough() if batch.field.rows * starts.shape[1] >= _ROUGH_ROWS else batch
     state = _State.at(rough, starts, units)
     best = _Best(state)
-    radii = torch.full_like(state.cost, radius)
+    radii, bend = torch.full_like(state.cost, radius), torch.zeros_like(state.cost)
     for _ in range(steps):
         if clock.expired or bool((radii <= _LAST_RADIUS).all()):
             break
-        step, price = cheapest_step(state.points, state.excess, state.slope, units, radii)
+        foreseen = state.excess + bend * radii**2
+        step, price = cheapest_step(state.points, foreseen, state.slope, units, radii)
         trial = _State.at(rough, (state.points + step).clamp(0.0, 1.0), units)
         best.update(trial)
-        promised, gained = _gains(state, trial, step, units, (2.0 * price).clamp(*_PENALTIES))
-        share = gained / promised.clamp(min=1e-12)
+        penalty = (2.0 * price).clamp(*_PENALTIES)
+        tangent = state.excess + (state.slope * step).sum(-1)
+        before = state.penalised(penalty)
+        promised = before - (
+            state.cost + (units * step).sum(-1) + penalty * (tangent + bend * radii**2).clamp(min=0.0)
+        )
+        gained = before - trial.penalised(penalty)
+        share = torch.where(promised > 1e-12, gained / promised.clamp(min=1e-12), -1.0)
+        bend = torch.clamp((trial.excess - tangent) / radii**2, 0.0, 1e6)
         state = state.replaced((gained > 0.0) & (share > 0.05), trial)
         larger = (2.0 * radii).clamp(max=_LARGEST_RADIUS)
         # Where a parabola through what is known of the step has its minimum: Newton's step, if the edge is smooth.
@@ -156,15 +167,6 @@ def cheapest_step(
     share = torch.empty_like(bought).scatter_(-1, order, bought)
     marginal = torch.where(bought > 0.0, price, 0.0).amax(-1)
     return least + share * (up - least), marginal
-
-
-def _gains(state: _State, trial: _State, step: Tensor, units: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
-    """Return by how much the penalised cost was to fall, and by how much it did, [S, P] each."""
-    before = state.cost + penalty * state.excess.clamp(min=0.0)
-    tangent = (state.excess + (state.slope * step).sum(-1)).clamp(min=0.0)
-    promised = before - (state.cost + (units * step).sum(-1) + penalty * tangent)
-    gained = before - (trial.cost + penalty * trial.excess.clamp(min=0.0))
-    return promised, gained
 
 
 def _restore(batch: Batch, state: _State, units: Tensor, best: _Best) -> None:
