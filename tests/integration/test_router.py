@@ -76,6 +76,26 @@ async def test_forecasts_of_a_pool_become_one_problem_and_an_allocation_each(
         assert allocation.valid_until == start + timedelta(seconds=2.2)
 
 
+async def test_the_next_interval_begins_where_the_last_one_ended(bus, broker, desired, allocations, make_forecast):
+    asked = []
+    agent = Agent("optimizer-one")
+
+    @agent.endpoint("one", subjects.optimize("one"), Problem)
+    async def solve(problem, _):
+        asked.append(problem)
+        slices = [SliceSolution(slice=s.slice, allocation=GOOD, status="optimal") for s in problem.slices]
+        prices = {"gnb_cpu": 0.25, "transport_bandwidth": 0.0, "unheard_of": 1.0}
+        parts = {"pool": problem.pool, "interval": problem.interval, "slices": slices}
+        return Solution(optimizer="one", capacity_prices=prices, **parts)
+
+    async with running(router(), broker.url), running(agent, broker.url):
+        for count in (2, 4):
+            await forecast_both(bus, make_forecast)
+            await eventually(lambda count=count: len(allocations) == count)
+    assert [problem.capacity_prices for problem in asked] == [{}, {"gnb_cpu": 0.25, "transport_bandwidth": 0.0}]
+    assert [one.current for one in asked[1].slices] == [GOOD, GOOD]
+
+
 async def test_a_slice_whose_forecast_is_absent_does_not_hold_up_the_others(
     bus, broker, desired, allocations, make_forecast
 ):

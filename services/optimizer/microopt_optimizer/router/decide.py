@@ -86,6 +86,7 @@ class Decider:
         verdict = guard.check(asked, solution, route.active)
         await self._outcome.allocate(asked, verdict, route.active, pending)
         await self._outcome.keep(asked, solution, "active", verdict)
+        self._state.capacity_prices[pool.pool] = solution.capacity_prices
 
     def _within_s(self, current: Round) -> float:
         return min(self._settings.answer_within_s, _left_s(current))
@@ -109,6 +110,7 @@ class Decider:
             self._state.allocations,
             deadline_s=max(0.8 * within_s, 0.001),
             most_atoms=most_atoms(len(usable), self._bus.nc.max_payload),
+            capacity_prices=self._state.capacity_prices.get(pool.pool, {}),
         )
         require_room(asked)
         return asked

@@ -43,10 +43,11 @@ def problem(
     last: Mapping[str, Allocation | None],
     deadline_s: float,
     most_atoms: int,
+    capacity_prices: Values,
 ) -> Problem:
     """Return what the optimizer is asked: the slices with a forecast, and the capacity the others leave.
 
-    Traffic comes with at most `most_atoms` atoms.
+    Traffic comes with at most `most_atoms` atoms; `capacity_prices` are last interval's.
     """
     kept = held(pool.pool, slices, last, set(forecasts))
     return Problem(
@@ -55,6 +56,7 @@ def problem(
         resources={name: _left(spec, kept.get(name, 0.0)) for name, spec in pool.resources.items()},
         slices=[_slice(slices[name], forecasts[name], last.get(name), most_atoms) for name in sorted(forecasts)],
         deadline_s=deadline_s,
+        capacity_prices={name: price for name, price in capacity_prices.items() if name in pool.resources},
     )
 
 

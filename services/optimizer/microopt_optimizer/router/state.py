@@ -8,7 +8,7 @@ from nats.js.errors import NotFoundError
 from microopt import codec, streams, subjects
 from microopt.bus import Bus
 from microopt.errors import InvalidMessageError
-from microopt.messages import Allocation
+from microopt.messages import Allocation, Values
 from microopt.specs import PoolSpec, Route, SliceSpec
 
 S = TypeVar("S")
@@ -16,12 +16,16 @@ S = TypeVar("S")
 
 @dataclass
 class RouterState:
-    """Desired state as last seen, and allocations as last published."""
+    """Desired state as last seen, and allocations as last published.
+
+    `capacity_prices` of each pool are its active optimizer's last: where the next solving begins, if it likes.
+    """
 
     pools: dict[str, PoolSpec] = field(default_factory=dict)
     slices: dict[str, SliceSpec] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
     allocations: dict[str, Allocation | None] = field(default_factory=dict)
+    capacity_prices: dict[str, Values] = field(default_factory=dict)
 
     @staticmethod
     def set(table: dict[str, S], name: str, value: S | None) -> None:
