@@ -14,7 +14,7 @@ def problem(make_pool, make_slice, make_forecast):
     slices = {name: make_slice(name) for name in BOTH}
     forecasts = {name: make_forecast(name) for name in BOTH}
     interval = forecasts["2"].interval
-    return build_problem(make_pool(bandwidth=60.0), interval, forecasts, slices, {}, 1.0, 256)
+    return build_problem(make_pool(bandwidth=60.0), interval, forecasts, slices, {}, 1.0, 256, {})
 
 
 def answer(problem, *slices, optimizer="microopt"):

@@ -53,18 +53,26 @@ def test_slices_that_are_not_asked_keep_their_share_of_the_capacity(slices, make
     slices["3"] = make_slice("3", peak_allocation={"transport_bandwidth": 30.0, "gnb_cpu": 3000.0})
     asked = {"1": make_forecast("1", start=START)}
     got = problem(
-        make_pool(), INTERVAL, asked, slices, {"1": allocated_("1"), "2": allocated_("2"), "3": None}, 1.0, 256
+        make_pool(),
+        INTERVAL,
+        asked,
+        slices,
+        {"1": allocated_("1"), "2": allocated_("2"), "3": None},
+        1.0,
+        256,
+        {"gnb_cpu": 0.1},
     )
     assert got.resources["transport_bandwidth"].capacity == pytest.approx(100.0 - 10.0 - 30.0)
     assert got.resources["gnb_cpu"].capacity == pytest.approx(9000.0 - 1000.0 - 3000.0)
     assert [s.slice for s in got.slices] == ["1"]
     assert got.slices[0].sla.qos_threshold == pytest.approx(4.4)
     assert got.slices[0].current == {"transport_bandwidth": 10.0, "gnb_cpu": 1000.0}
+    assert got.capacity_prices == {"gnb_cpu": 0.1}
 
 
 def test_capacity_left_is_never_negative(slices, make_pool, make_forecast):
     last = {"2": allocated_("2", transport_bandwidth=99.0), "3": allocated_("3", transport_bandwidth=99.0)}
-    got = problem(make_pool(), INTERVAL, {"1": make_forecast("1", start=START)}, slices, last, 1.0, 256)
+    got = problem(make_pool(), INTERVAL, {"1": make_forecast("1", start=START)}, slices, last, 1.0, 256, {})
     assert got.resources["transport_bandwidth"].capacity == 0.0
 
 
@@ -88,4 +96,4 @@ def test_floors_that_do_not_fit_are_declared_with_what_is_missing(slices, make_p
     last = {"2": allocated_("2", transport_bandwidth=97.0), "3": allocated_("3", transport_bandwidth=0.0)}
     asked = {"1": make_forecast("1", start=START)}
     with pytest.raises(MicrooptError, match=r"infeasible: the floors of slices 1 need 5 Mbit/s .* leave 3"):
-        require_room(problem(make_pool(), INTERVAL, asked, slices, last, 1.0, 256))
+        require_room(problem(make_pool(), INTERVAL, asked, slices, last, 1.0, 256, {}))
