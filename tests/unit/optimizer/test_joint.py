@@ -79,3 +79,36 @@ def test_prices_of_a_shortage_that_is_over_are_forgotten(cobb_douglas, slice_pro
     assert warm.capacity_prices == {CPU: 0.0, BANDWIDTH: 0.0}
     cost = math.fsum(answer.cost for answer in cold.slices)
     assert math.fsum(answer.cost for answer in warm.slices) == pytest.approx(cost, rel=1e-4)
+
+
+def test_without_capacity_nothing_is_given_and_all_are_declared_short(cobb_douglas, slice_problem, problem):
+    models, slices = crowd(cobb_douglas, slice_problem, 3)
+    solution = SOLVER.solve(problem(*slices, capacity={CPU: 0.0}), models)
+    for answer in solution.slices:
+        assert answer.allocation[CPU] == 0.0
+        assert answer.status == "infeasible"
+        assert "the capacities of pool edge do not hold all slices" in answer.reason
+    assert solution.cost_bound is None
+
+
+def test_many_slices_are_shorted_by_priority_and_the_others_hold(cobb_douglas, slice_problem, problem):
+    models, slices = crowd(cobb_douglas, slice_problem, 30)
+    slices = [replace(one, priority=number % 3) for number, one in enumerate(slices)]
+    bounds = {CPU: (0.5, 60.0), BANDWIDTH: (0.5, 60.0)}
+    least = sum(_least_cpu(models[one.model], one, bounds[BANDWIDTH][1]) for one in slices if one.priority > 0)
+    slices = [
+        replace(one, bounds={name: type(one.bounds[name])(*pair) for name, pair in bounds.items()})
+        for one in slices
+    ]
+    capacity = 1.1 * least + sum(one.bounds[CPU].floor for one in slices if one.priority == 0)
+    solution = SOLVER.solve(problem(*slices, capacity={CPU: capacity}), models)
+    assert sum(answer.allocation[CPU] for answer in solution.slices) <= capacity
+    for one, answer in zip(slices, solution.slices, strict=True):
+        assert (answer.status == "infeasible") == (one.priority == 0)
+
+
+def _least_cpu(model, one, bandwidth):
+    """Return the least CPU that holds the SLA with that bandwidth."""
+    share = model.exponents[CPU]
+    needed = model.needed(one.traffic.users[0], one.sla.qos_threshold)
+    return (needed / bandwidth ** (1.0 - share)) ** (1.0 / share)

@@ -12,7 +12,7 @@ from microopt_optimizer.solver.answers import Plan, slice_solutions
 from microopt_optimizer.solver.base import Clock, Models
 from microopt_optimizer.solver.batch import Batch
 from microopt_optimizer.solver.descent import Found, descend
-from microopt_optimizer.solver.joint import Coordinator
+from microopt_optimizer.solver.joint import Coordinator, Joint
 from microopt_optimizer.solver.pool import Pool
 from microopt_optimizer.solver.shortage import share_out, within
 
@@ -120,30 +120,58 @@ def _alone(pool: Pool, found: list[Found]) -> _Outcome:
 def _together(pool: Pool, found: list[Found], alone: Plan, clock: Clock) -> _Outcome:
     """Return a plan within the capacities: at prices if the slices fit, by priority if they do not.
 
-    Slices that cannot be met whatever they get come last, and keep only their floors from the others.
+    As many of the highest priorities as fit together are met; the others are shorted. Slices that cannot be met
+    whatever they get come last, and keep only their floors from the others.
     """
     met = _met(pool, found)
-    meetable = [place for place, can in enumerate(met) if can]
-    unmet = [place for place, can in enumerate(met) if not can]
     coordinator = Coordinator(pool, found, alone.allocations, clock)
     last = pool.problem.capacity_prices
     start = torch.tensor([last.get(name, 0.0) for name in pool.names], dtype=torch.float64)
-    joint = coordinator.solve(meetable, pool.capacity - pool.floors[unmet].sum(0), start)
+    joint, first, granted = _joint(pool, coordinator, met, start)
 
     def fit(places: list[int], capacity: Tensor) -> Tensor | None:
-        if joint.allocations is not None and places == meetable:
-            return joint.allocations
+        if places == first:
+            return granted
         own = alone.allocations[places]
         if within(own, capacity):
             return own
         return coordinator.solve(places, capacity, joint.prices).allocations if met[places[0]] else None
 
-    # If all that can be met fit together, they are one level; else each priority is one.
-    fits = joint.allocations is not None
-    ranks = [(can, 0 if can and fits else one.priority) for can, one in zip(met, pool.slices, strict=True)]
+    together = set(first)
+    top = max(one.priority for one in pool.slices) + 1
+    ranks = [(can, top if place in together else pool.slices[place].priority) for place, can in enumerate(met)]
     allocations, shorted = share_out(ranks, alone.allocations, pool.floors, pool.capacity, fit)
     settled = [joint.closed and can for can in met]
-    return _Outcome(Plan(allocations, settled, shorted, joint.prices), joint.bound if fits else math.nan)
+    bound = joint.bound if joint.allocations is not None else math.nan
+    return _Outcome(Plan(allocations, settled, shorted, joint.prices), bound)
+
+
+def _joint(
+    pool: Pool, coordinator: Coordinator, met: list[bool], start: Tensor
+) -> tuple[Joint, list[int], Tensor | None]:
+    """Return the joint answer for all slices that can be met, which ones fit together, and what these get."""
+    levels = sorted({one.priority for one, can in zip(pool.slices, met, strict=True) if can}, reverse=True)
+
+    def solve(count: int, prices: Tensor) -> tuple[Joint, list[int]]:
+        chosen = [can and one.priority >= levels[count - 1] for one, can in zip(pool.slices, met, strict=True)]
+        places = [place for place, taken in enumerate(chosen) if taken]
+        others = [place for place, taken in enumerate(chosen) if not taken]
+        return coordinator.solve(places, pool.capacity - pool.floors[others].sum(0), prices), places
+
+    if not levels:
+        return Joint(None, torch.zeros_like(pool.capacity), math.nan, False), [], None
+    joint, places = solve(len(levels), start)
+    if joint.allocations is not None:
+        return joint, places, joint.allocations
+    fitting, failing, first, granted = 0, len(levels), list[int](), None
+    while failing - fitting > 1:
+        middle = (fitting + failing) // 2
+        some, places = solve(middle, joint.prices)
+        if some.allocations is None:
+            failing = middle
+        else:
+            fitting, first, granted = middle, places, some.allocations
+    return joint, first, granted
 
 
 def _met(pool: Pool, found: list[Found]) -> list[bool]:
