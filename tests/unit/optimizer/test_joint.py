@@ -102,7 +102,7 @@ def test_many_slices_are_shorted_by_priority_and_the_others_hold(cobb_douglas, s
     ]
     capacity = 1.1 * least + sum(one.bounds[CPU].floor for one in slices if one.priority == 0)
     solution = SOLVER.solve(problem(*slices, capacity={CPU: capacity}), models)
-    assert sum(answer.allocation[CPU] for answer in solution.slices) <= capacity
+    assert sum(answer.allocation[CPU] for answer in solution.slices) <= capacity * (1.0 + 1e-12)
     for one, answer in zip(slices, solution.slices, strict=True):
         assert (answer.status == "infeasible") == (one.priority == 0)
 
