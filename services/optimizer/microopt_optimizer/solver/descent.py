@@ -19,6 +19,8 @@ _WARM_RADIUS = 0.03
 _WARM_STEPS = 14
 _TOP_UP_STEPS = 60
 _EDGE = 1e-4
+_HOPS_PER_RESOURCE = 2
+_HOP_SCALES = (0.2, 0.05, 0.1, 0.02)
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,29 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     walked = (
         walk(batch, starts, clock) if current is None else walk(batch, starts, clock, _WARM_RADIUS, _WARM_STEPS)
     )
+    for round_ in range(_hops(batch) // share):
+        walked = walked.with_more(_hopped(batch, walked, round_, clock))
     points, cost, settled = walked.best()
     feasible = torch.isfinite(cost)
     if not bool(feasible.all()):
         points, feasible = _topped_up(batch, screened, points, feasible, clock)
     return Found(points, feasible, settled & feasible, screened, walked)
+
+
+def _hops(batch: Batch) -> int:
+    """Return how often to begin anew around the best: kinks catch more walks the more resources there are."""
+    resources = batch.floors.shape[1]
+    return 0 if resources <= 2 else _HOPS_PER_RESOURCE * resources
+
+
+def _hopped(batch: Batch, walked: Walked, round_: int, clock: Clock) -> Walked:
+    """Return walks from around each slice's best point, ever closer."""
+    point, _, _ = walked.best()
+    scale = _HOP_SCALES[round_ % len(_HOP_SCALES)]
+    generator = torch.Generator().manual_seed(round_)
+    shape = (_clipped(_WALK_ROWS // max(1, batch.field.rows), _STARTS), point.shape[1])
+    offsets = scale * torch.randn(shape, generator=generator, dtype=point.dtype)
+    return walk(batch, (point.unsqueeze(1) + offsets).clamp(0.0, 1.0), clock, scale)
 
 
 def _clipped(count: int, limits: tuple[int, int]) -> int:

@@ -40,6 +40,11 @@ class Walked:
     cost: Tensor
     settled: Tensor
 
+    def with_more(self, other: "Walked") -> "Walked":
+        """Return these walks and others of the same slices."""
+        pairs = ((self.points, other.points), (self.cost, other.cost), (self.settled, other.settled))
+        return Walked(*(torch.cat(pair, dim=1) for pair in pairs))
+
     def best(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return each slice's cheapest point [S, K], its cost [S] and whether it is settled [S]."""
         cost, index = self.cost.min(dim=1)
