@@ -61,7 +61,15 @@ def batch(model, resources, beta=0.1):
     one = torch.ones(1, resources, dtype=torch.float64)
     field = FunctionField(model, one[:, :1] * 2.0, one[:, :1], torch.tensor([3.0]).double(), True)
     threshold = torch.tensor([beta], dtype=torch.float64)
-    return Batch(field, (0,), torch.arange(resources).unsqueeze(0), 0.5 * one, 100.0 * one, one, threshold)
+    return Batch(
+        field=field,
+        position=(0,),
+        columns=torch.arange(resources).unsqueeze(0),
+        floors=0.5 * one,
+        ceilings=100.0 * one,
+        prices=one,
+        threshold=threshold,
+    )
 
 
 @pytest.mark.parametrize("start", [0.01, 0.1, 0.5, 1.0])

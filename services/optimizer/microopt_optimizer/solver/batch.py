@@ -1,7 +1,8 @@
-"""Slices whose models can be evaluated together, as tensors over the unit cube of each one's bounds."""
+"""Slices that are solved together, as tensors over the unit cube of each one's bounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ MARGIN = 1e-9
 
 
 @dataclass(frozen=True)
-class Batch:
+class Cube:
     """S slices with K resources each, in float64; a point of the unit cube is an allocation within the bounds.
 
     `position` are the slices' places in the problem and `columns` [S, K] the places of their models' inputs among
@@ -22,7 +23,6 @@ class Batch:
     shape [S, K], `threshold` (β_thresh) [S].
     """
 
-    field: Field
     position: tuple[int, ...]
     columns: Tensor
     floors: Tensor
@@ -51,6 +51,32 @@ class Batch:
         low, high = self.floors.unsqueeze(1), self.ceilings.unsqueeze(1)
         return torch.clamp(low + points * (high - low), low, high)
 
+    def inside(self, allocations: Tensor) -> Tensor:
+        """Return where in the unit cube allocations [S, N, K] are; 0 along a resource whose bounds are equal."""
+        span = self.span.unsqueeze(1)
+        points = torch.where(span > 0.0, (allocations - self.floors.unsqueeze(1)) / span.clamp(min=1e-300), 0.0)
+        return points.clamp(0.0, 1.0)
+
+    def points(self, allocations: Tensor) -> Tensor:
+        """Return where in the unit cube one allocation a slice is, [S, K]; see `inside`."""
+        return self.inside(allocations.unsqueeze(1)).squeeze(1)
+
+    def chosen(self, rows: Sequence[int]) -> Self:
+        """Return the cube of some of its slices."""
+        some = list(rows)
+        position = tuple(self.position[row] for row in some)
+        return replace(self, position=position, **{name: getattr(self, name)[some] for name in _PER_SLICE})
+
+
+_PER_SLICE = ("columns", "floors", "ceilings", "prices", "threshold")
+
+
+@dataclass(frozen=True)
+class Batch(Cube):
+    """Slices whose models can be evaluated together: `field` is their E(β)."""
+
+    field: Field
+
     def degradation(self, points: Tensor) -> Tensor:
         """Return E(β) at points [S, N, K] of the unit cube, as [S, N]."""
         return self.field.value(self.allocations(points))
@@ -64,33 +90,14 @@ class Batch:
         """Return E(β) [S] at one allocation a slice, [S, K] in the resources' own units."""
         return self.field.value(allocations.unsqueeze(1)).squeeze(1)
 
-    def inside(self, allocations: Tensor) -> Tensor:
-        """Return where in the unit cube allocations [S, N, K] are; 0 along a resource whose bounds are equal."""
-        span = self.span.unsqueeze(1)
-        points = torch.where(span > 0.0, (allocations - self.floors.unsqueeze(1)) / span.clamp(min=1e-300), 0.0)
-        return points.clamp(0.0, 1.0)
-
-    def points(self, allocations: Tensor) -> Tensor:
-        """Return where in the unit cube one allocation a slice is, [S, K]; see `inside`."""
-        return self.inside(allocations.unsqueeze(1)).squeeze(1)
-
     def rough(self) -> "Batch":
         """Return the batch in single precision, with a target that is lower by what this may be off."""
         return replace(self, field=self.field.single(), threshold=(self.threshold - _ROUNDING).clamp(min=0.0))
 
     def select(self, rows: Sequence[int]) -> "Batch":
         """Return the batch of some of its slices."""
-        chosen = list(rows)
-        return replace(
-            self,
-            field=self.field.select(chosen),
-            position=tuple(self.position[row] for row in chosen),
-            **{name: getattr(self, name)[chosen] for name in _PER_SLICE},
-        )
+        return replace(self.chosen(rows), field=self.field.select(rows))
 
     def with_capacity_prices(self, capacity_prices: Tensor) -> "Batch":
         """Return the batch with each resource dearer by its capacity price μ, [R] in the pool's order."""
         return replace(self, prices=self.prices + capacity_prices[self.columns])
-
-
-_PER_SLICE = ("columns", "floors", "ceilings", "prices", "threshold")

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,26 +81,37 @@ def _qos(metric: str, unit: str, higher_is_better: bool) -> str:
 def _batch(problem: Problem, models: Models, places: list[int]) -> Batch:
     slices = [problem.slices[place] for place in places]
     own = [models[one.model] for one in slices]
+    return Batch(field=_field(own, slices), **cube(problem, models, places))
+
+
+def cube(problem: Problem, models: Models, places: list[int]) -> dict[str, Any]:
+    """Return the parts of a `Cube` of the slices at some places, by name."""
+    slices = [problem.slices[place] for place in places]
+    own = [models[one.model] for one in slices]
     order = {name: column for column, name in enumerate(problem.resources)}
     names = [model.header.resource_names for model in own]
     columns = torch.tensor([[order[name] for name in each] for each in names])
     bounds = [[one.bounds[name] for name in each] for one, each in zip(slices, names, strict=True)]
     weights = _tensor([spec.weight for spec in problem.resources.values()])
-    return Batch(
-        field=_field(own, slices),
-        position=tuple(places),
-        columns=columns,
-        floors=_tensor([[bound.floor for bound in each] for each in bounds]),
-        ceilings=_tensor([[bound.ceiling for bound in each] for each in bounds]),
-        prices=weights[columns],
-        threshold=_tensor([one.sla.degradation_threshold for one in slices]),
-    )
+    return {
+        "position": tuple(places),
+        "columns": columns,
+        "floors": _tensor([[bound.floor for bound in each] for each in bounds]),
+        "ceilings": _tensor([[bound.ceiling for bound in each] for each in bounds]),
+        "prices": weights[columns],
+        "threshold": _tensor([one.sla.degradation_threshold for one in slices]),
+    }
+
+
+def traffic(slices: Sequence[SliceProblem]) -> tuple[Tensor, Tensor]:
+    """Return users and weights of the slices' atoms, [S, J] each, padded with weight 0."""
+    atoms = max(len(one.traffic.users) for one in slices)
+    users = _tensor([_padded(one.traffic.users, atoms) for one in slices])
+    return users, _tensor([_padded(one.traffic.weights, atoms) for one in slices])
 
 
 def _field(models: Sequence[QosModel], slices: Sequence[SliceProblem]) -> Field:
-    atoms = max(len(one.traffic.users) for one in slices)
-    users = _tensor([_padded(one.traffic.users, atoms) for one in slices])
-    weights = _tensor([_padded(one.traffic.weights, atoms) for one in slices])
+    users, weights = traffic(slices)
     qos_threshold = _tensor([one.sla.qos_threshold for one in slices])
     higher_is_better = slices[0].sla.higher_is_better
     trained = [model for model in models if isinstance(model, TrainedModel)]

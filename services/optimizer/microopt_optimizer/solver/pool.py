@@ -5,7 +5,7 @@ from torch import Tensor
 
 from microopt.messages import Problem, SliceProblem
 from microopt_optimizer.solver.base import Models
-from microopt_optimizer.solver.batch import Batch
+from microopt_optimizer.solver.batch import Batch, Cube
 from microopt_optimizer.solver.grouping import batches
 
 
@@ -28,12 +28,12 @@ class Pool:
         """Return the slices of the problem."""
         return self.problem.slices
 
-    def spread(self, batch: Batch, allocations: Tensor) -> Tensor:
+    def spread(self, batch: Cube, allocations: Tensor) -> Tensor:
         """Return a batch's allocations [S, N, K] over all of the pool's resources, [S, N, R]."""
         spread = torch.zeros(*allocations.shape[:-1], len(self.names), dtype=torch.float64)
         return spread.scatter_(-1, batch.columns.unsqueeze(1).expand_as(allocations), allocations)
 
-    def gather(self, batch: Batch, allocations: Tensor) -> Tensor:
+    def gather(self, batch: Cube, allocations: Tensor) -> Tensor:
         """Return of allocations [S, R] of all slices those of a batch's, in its models' order, [S, K]."""
         return allocations[list(batch.position)].gather(1, batch.columns)
 
