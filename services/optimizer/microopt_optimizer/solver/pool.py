@@ -5,7 +5,7 @@ from torch import Tensor
 
 from microopt.messages import Problem, SliceProblem
 from microopt_optimizer.solver.base import Models
-from microopt_optimizer.solver.batch import Batch, Cube
+from microopt_optimizer.solver.batch import Cube
 from microopt_optimizer.solver.grouping import batches
 
 
