@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 
+from microopt_optimizer.slice_model.distribution import normal
 from microopt_optimizer.slice_model.network import Architecture, SliceModel
 from microopt_optimizer.solver.field import ROWS_PER_CALL, FunctionField
 from microopt_optimizer.solver.network_field import NetworkField
@@ -87,4 +88,14 @@ def test_a_network_that_says_nothing_is_degraded():
     model.qos_scale.fill_(torch.nan)
     value, slope = NetworkField.of(stack([model]), *traffic(1), True).value_and_slope(torch.ones(1, 3, 2).double())
     assert (value == 1.0).all()
+    assert (slope == 0.0).all()
+
+
+def test_a_model_that_knows_no_resources_has_no_slope():
+    def model(users, resources):
+        mean = torch.zeros(torch.broadcast_shapes(users.shape, resources.shape[:-1]), dtype=torch.float64)
+        return normal(mean, torch.ones_like(mean))
+
+    value, slope = FunctionField(model, *traffic(1), True).value_and_slope(torch.ones(1, 3, 2).double())
+    assert (value > 0.0).all()
     assert (slope == 0.0).all()

@@ -67,7 +67,8 @@ class FunctionField:
         with torch.inference_mode(False), torch.enable_grad():
             leaf = allocations.clone().requires_grad_(True)
             value = self._at(leaf)
-            (slope,) = torch.autograd.grad(value.sum(), leaf)
+            # A model may say the same whatever the resources.
+            slope = torch.autograd.grad(value.sum(), leaf)[0] if value.requires_grad else torch.zeros_like(leaf)
         return value.detach(), torch.nan_to_num(slope, nan=0.0)
 
     def select(self, rows: Sequence[int]) -> "FunctionField":
