@@ -12,6 +12,13 @@ _PACKAGE = "microopt_optimizer"
 SOLVERS: Mapping[str, str] = MappingProxyType(
     {
         "microopt": "solver.microopt:MicroOptSolver",
+        "microopt-paper": "baselines.paper:PaperSolver",
+        "microopt-0sigma": "baselines.scalar:ZeroSigmaSolver",
+        "microopt-2sigma": "baselines.scalar:TwoSigmaSolver",
+        "atlas": "baselines.atlas:AtlasSolver",
+        "atlas-plus": "baselines.atlas:AtlasPlusSolver",
+        "cadrl": "baselines.cadrl.solver:CadrlSolver",
+        "cadrl-plus": "baselines.cadrl.solver:CadrlPlusSolver",
         "peak": "baselines.peak:PeakSolver",
     }
 )

@@ -1,0 +1,1 @@
+"""CaDRL and CaDRL⁺ (paper §VI-A2): a policy trained by interior-point policy optimisation for every problem."""
