@@ -31,6 +31,15 @@ def sweep(rows=400, **other):
     )
 
 
+def grid():
+    """Return 16 cells of 50 rows."""
+    cells = np.array([(a, b) for a in range(1, 5) for b in range(1, 5)], dtype=float)
+    resources = np.repeat(cells, 50, axis=0)
+    return dataset_from_arrays(
+        np.ones(len(resources)), resources, np.arange(800.0), names=("a", "b"), units=("x", "y")
+    )
+
+
 def test_columns_become_named_resources_with_units(csv_file):
     data, _ = read_csv(csv_file(*(line(second) for second in range(20))))
     assert data.resource_names == ("gnb_cpu", "transport_bandwidth")
@@ -61,7 +70,15 @@ def test_duplicates_and_impossible_rows_are_dropped_and_counted(csv_file):
     lines = [line(s) for s in range(20)]
     bad = [line(20, qos="nan"), line(21, qos=-1.0), line(22, qos="inf"), line(23).rsplit(",", 1)[0] + ","]
     _, report = read_csv(csv_file(*lines, lines[3], lines[3], *bad), settle_s=0.0)
-    assert report == CleaningReport(rows_read=26, duplicates=2, invalid=4, unsettled=0, kept=20)
+    assert report == CleaningReport(
+        rows_read=26,
+        duplicates=2,
+        invalid=4,
+        unsettled=0,
+        kept=20,
+        first_invalid="line 24, column 'qos': nan",
+    )
+    assert "4 invalid (first: line 24, column 'qos': nan)" in report.dropped
 
 
 def test_rows_are_sorted_by_time(csv_file):
@@ -85,6 +102,7 @@ def test_other_columns_can_be_mapped_and_times_left_out(csv_file):
         (HEADER, line(0).replace("1000.0", "lots"), r"line 3, column 'cpu': 'lots' is not a number"),
         (HEADER, line(0).replace("2024-05-18", "yesterday"), r"line 3, column 'time': .* is not a time"),
         (HEADER, line(0) + ",1", r"line 3: 7 values, but the header names 6"),
+        (HEADER.replace("total_bandwidth_usage", "bw"), line(0), r"line 1: 2 columns are called 'bw'; rename one"),
     ],
 )
 def test_an_error_names_file_line_and_column(csv_file, header, text, message):
@@ -95,6 +113,8 @@ def test_an_error_names_file_line_and_column(csv_file, header, text, message):
 def test_a_file_that_is_missing_empty_or_all_unsettled_is_refused(tmp_path, csv_file):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_csv(tmp_path / "none.csv")
+    with pytest.raises(ConfigError, match="is empty; its first line must name the columns"):
+        read_csv(csv_file(header=""))
     with pytest.raises(ConfigError, match="no rows"):
         read_csv(csv_file())
     with pytest.raises(ConfigError, match="none of its 1 rows is left"):
@@ -126,6 +146,29 @@ def test_neighbours_in_time_stay_on_one_side_of_the_split():
     blocks, sizes = np.unique(held_out.time_s // 10, return_counts=True)
     assert sizes.tolist() == [10] * len(blocks)
     assert len(blocks) == 12
+
+
+def test_whole_cells_can_be_held_out_instead():
+    data = grid()
+    rows, held_out = split(data, 0.25, 0, by="cells")
+    cells = [{tuple(cell) for cell in part.resources} for part in (rows, held_out)]
+    assert not cells[0] & cells[1]
+    assert (len(cells[1]), len(held_out)) == (4, 200)
+    assert split(data, 0.25, 0, by="cells")[1].qos.tolist() == held_out.qos.tolist()
+    assert split(data, 0.25, 1, by="cells")[1].qos.tolist() != held_out.qos.tolist()
+
+
+def test_blocks_of_time_hold_out_rows_of_cells_that_are_trained_on():
+    rows, held_out = split(grid(), 0.25, 0)
+    cells = [{tuple(cell) for cell in part.resources} for part in (rows, held_out)]
+    assert cells[1] <= cells[0]
+
+
+def test_one_cell_cannot_be_split_by_cells():
+    data = dataset_from_arrays(np.ones(40), np.ones((40, 1)), np.arange(40.0), names=["a"], units=["x"])
+    with pytest.raises(ConfigError, match="more than one cell"):
+        split(data, 0.25, 0, by="cells")
+    assert len(split(data, 0.0, 0, by="cells")[0]) == 40
 
 
 def test_the_digest_knows_values_and_units():

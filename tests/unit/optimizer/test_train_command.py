@@ -104,7 +104,7 @@ def test_a_column_that_is_missing_is_named(csv_file, out, column):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column"),
+        ("", "measured.csv: is empty; its first line must name the columns"),
         ("n_users,cpu,bw,qos\n", "has no rows below its header"),
         ("n_users,cpu,bw,qos\n1,1,1,good\n", "line 2, column 'qos': 'good' is not a number"),
         ("n_users,cpu,bw,qos\n1,1,1\n", "line 2: 3 values, but the header names 4"),

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from microopt.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
+
+Split = Literal["time_blocks", "cells"]
 
 _BLOCK_ROWS = 10
 
@@ -105,32 +108,43 @@ def dataset_from_arrays(
     )
 
 
-def split(dataset: Dataset, validation_share: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split into training and validation rows by blocks of time within cells, the same for the same seed.
+def split(
+    dataset: Dataset, validation_share: float, seed: int, *, by: Split = "time_blocks"
+) -> tuple[Dataset, Dataset]:
+    """Split into training and validation rows, the same for the same seed; a cell is one of users and resources.
 
-    A cell is a combination of users and resources. Neighbours in time are alike (in the authors' data 22 % are
-    identical), so rows drawn one by one would put near copies of training rows into the validation set.
+    `time_blocks` holds out blocks of successive rows of each cell: neighbours in time are alike (in the authors'
+    data 22 % are identical), so rows drawn one by one would put near copies of training rows into the validation
+    set. `cells` holds out whole cells: how well the model knows what lies between those it has seen, and beyond
+    where a cell at the edge is drawn.
 
     Raises:
-        ConfigError: `validation_share` is not in [0, 1).
+        ConfigError: `validation_share` is not in [0, 1), or there is but one cell to hold out.
     """
     if not 0.0 <= validation_share < 1.0:
         raise ConfigError(f"validation_share is {validation_share:g}, must be at least 0 and below 1")
-    blocks = _blocks(dataset)
-    order = np.random.default_rng(seed).permutation(int(blocks.max(initial=-1)) + 1)
-    sizes = np.bincount(blocks, minlength=order.size)
-    # The running sum before a block decides, so the share is met without ever taking the last block.
+    groups = _cells(dataset) if by == "cells" else _blocks(dataset)
+    if by == "cells" and validation_share > 0.0 and groups.max(initial=-1) < 1:
+        raise ConfigError("split 'cells' needs more than one cell of users and resources; split by 'time_blocks'")
+    order = np.random.default_rng(seed).permutation(int(groups.max(initial=-1)) + 1)
+    sizes = np.bincount(groups, minlength=order.size)
+    # The running sum before a group decides, so the share is met without ever taking the last one.
     before = np.cumsum(sizes[order]) - sizes[order]
     chosen = order[before + sizes[order] <= validation_share * len(dataset)]
-    held_out = np.isin(blocks, chosen)
+    held_out = np.isin(groups, chosen)
     return dataset.rows(~held_out), dataset.rows(held_out)
+
+
+def _cells(dataset: Dataset) -> npt.NDArray[np.intp]:
+    """Return for each row the number of its cell."""
+    inputs = np.column_stack([dataset.users, dataset.resources])
+    _, cell = np.unique(inputs, axis=0, return_inverse=True)
+    return np.asarray(cell.reshape(-1), dtype=np.intp)
 
 
 def _blocks(dataset: Dataset) -> npt.NDArray[np.intp]:
     """Return for each row the number of its block: up to ten successive rows of one cell."""
-    inputs = np.column_stack([dataset.users, dataset.resources])
-    _, cell = np.unique(inputs, axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
+    cell = _cells(dataset)
     time_s = np.arange(len(dataset)) if dataset.time_s is None else dataset.time_s
     order = np.lexsort((time_s, cell))
     sizes = np.bincount(cell) if len(dataset) else np.zeros(0, dtype=np.intp)

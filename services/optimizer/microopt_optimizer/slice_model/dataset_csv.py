@@ -65,6 +65,17 @@ class CleaningReport:
     invalid: int
     unsettled: int
     kept: int
+    first_invalid: str = ""
+    """Line, column and value of the first that is empty, not finite or negative."""
+
+    @property
+    def dropped(self) -> str:
+        """Return in words what was dropped."""
+        first = f" (first: {self.first_invalid})" if self.first_invalid else ""
+        return (
+            f"dropped {self.duplicates} duplicates, {self.invalid} invalid{first}, "
+            f"{self.unsettled} before the slice had settled"
+        )
 
 
 def read_csv(
@@ -81,7 +92,7 @@ def read_csv(
     columns = columns or Columns()
     if not settle_s >= 0.0:
         raise ConfigError(f"settle_s is {settle_s:g}, must be 0 or more seconds")
-    table = _read_table(path, columns)
+    table, first_invalid = _read_table(path, columns)
     rows_read = table.shape[0]
     if columns.time is not None:
         table = np.unique(table, axis=0)  # sorts by its first column, time, as well
@@ -94,15 +105,19 @@ def read_csv(
         else np.ones(len(table), dtype=np.bool_)
     )
     clean = table[settled]
-    if clean.shape[0] == 0:
-        raise ConfigError(f"{path}: none of its {rows_read} rows is left after cleaning; settle_s {settle_s:g}")
     report = CleaningReport(
         rows_read=rows_read,
         duplicates=duplicates,
         invalid=int((~valid).sum()),
         unsettled=int((~settled).sum()),
         kept=clean.shape[0],
+        first_invalid=first_invalid,
     )
+    if clean.shape[0] == 0:
+        raise ConfigError(
+            f"{path}: none of its {rows_read} rows is left: {report.dropped}; mend the values, or lower "
+            f"settle_s ({settle_s:g})"
+        )
     return _dataset(clean, columns), report
 
 
@@ -135,24 +150,36 @@ def _settled(time_s: Floats, resources: Floats, settle_s: float) -> npt.NDArray[
     return np.asarray(time_s - start >= settle_s, dtype=np.bool_)
 
 
-def _read_table(path: Path, columns: Columns) -> Floats:
-    """Return the rows as [n, 1 + len(numeric)]: seconds first, then the numbers."""
+def _read_table(path: Path, columns: Columns) -> tuple[Floats, str]:
+    """Return the rows as [n, 1 + len(numeric)], seconds first, then the numbers; and the first invalid value."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(_rows(path, csv.reader(file), columns))
+            numbered = list(_rows(path, csv.reader(file), columns))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: cannot be read as csv: {error}") from error
-    if not rows:
+    if not numbered:
         raise ConfigError(f"{path}: has no rows below its header")
-    return np.array(rows, dtype=np.float64)
+    table = np.array([row for _, row in numbered], dtype=np.float64)
+    invalid = ~np.isfinite(table)
+    invalid[:, 1:] |= table[:, 1:] < 0.0
+    if not invalid.any():
+        return table, ""
+    row, place = np.argwhere(invalid)[0]
+    column = columns.time if place == 0 else columns.numeric[place - 1]
+    return table, f"line {numbered[row][0]}, column {column!r}: {table[row, place]:g}"
 
 
-def _rows(path: Path, reader: Iterator[list[str]], columns: Columns) -> Iterator[list[float]]:
+def _rows(path: Path, reader: Iterator[list[str]], columns: Columns) -> Iterator[tuple[int, list[float]]]:
+    """Yield line numbers and values."""
     header = next(reader, [])
+    if not header:
+        raise ConfigError(f"{path}: is empty; its first line must name the columns")
     wanted = columns.numeric if columns.time is None else [columns.time, *columns.numeric]
     for column in wanted:
         if column not in header:
             raise ConfigError(f"{path}, line 1: no column {column!r} among {header}; map the columns to its names")
+        if header.count(column) > 1:
+            raise ConfigError(f"{path}, line 1: {header.count(column)} columns are called {column!r}; rename one")
     position = {column: header.index(column) for column in wanted}
     for line, cells in enumerate(reader, start=2):
         if not cells:
@@ -161,7 +188,7 @@ def _rows(path: Path, reader: Iterator[list[str]], columns: Columns) -> Iterator
             raise ConfigError(f"{path}, line {line}: {len(cells)} values, but the header names {len(header)}")
         first = 0.0 if columns.time is None else _seconds(path, line, columns.time, cells[position[columns.time]])
         numbers = (_number(path, line, column, cells[position[column]]) for column in columns.numeric)
-        yield [first, *numbers]
+        yield line, [first, *numbers]
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:

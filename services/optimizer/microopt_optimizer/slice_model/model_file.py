@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
@@ -37,12 +37,22 @@ class ResourceInput(Struct, frozen=True, kw_only=True):
 
 
 class Metrics(Struct, frozen=True, kw_only=True):
-    """How well a model predicts: L_QoS of paper eq. (4) as mean NLL, and errors of the mean, over `rows` rows."""
+    """How well a model predicts: L_QoS of paper eq. (4) as mean NLL, and errors of the mean, over `rows` rows.
+
+    `coverage_90` is the share of rows within the central interval that is to hold 90 %; `pit` the histogram of
+    P(QoS <= measured) in ten bins and `pit_distance` its largest gap to the uniform distribution, from 0 to 1.
+    None, or empty: not measured.
+    """
 
     rows: int
     nll: float
     mse: float
     mae: float
+    coverage_50: float | None = None
+    coverage_80: float | None = None
+    coverage_90: float | None = None
+    pit: tuple[float, ...] = ()
+    pit_distance: float | None = None
 
 
 class ModelHeader(Struct, frozen=True, kw_only=True):
@@ -57,6 +67,8 @@ class ModelHeader(Struct, frozen=True, kw_only=True):
     higher_is_better: bool
     metrics: dict[str, Metrics] = {}
     data_sha256: str = ""
+    training: dict[str, Any] = {}
+    """The configuration that it was trained with, for the record."""
 
     @property
     def resource_names(self) -> tuple[str, ...]:

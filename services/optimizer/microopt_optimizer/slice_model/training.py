@@ -1,55 +1,24 @@
-"""Training a slice model by maximum likelihood (paper eq. 4)."""
+"""Training a slice model, and what is known of it afterwards."""
 
-import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Final
 
+import msgspec
 import numpy as np
-import torch
-from msgspec import Meta, Struct
-from torch import Tensor
 
 from microopt.errors import ConfigError
+from microopt_optimizer.slice_model import checkpoint as checkpoints
+from microopt_optimizer.slice_model.calibration import evaluate
+from microopt_optimizer.slice_model.config import FAST, PAPER, PRESETS, TrainingConfig
 from microopt_optimizer.slice_model.dataset import Dataset, Floats, split
+from microopt_optimizer.slice_model.fitting import Progress, begin, proceed
 from microopt_optimizer.slice_model.model_file import Metrics, ModelHeader, Range, ResourceInput, TrainedModel
-from microopt_optimizer.slice_model.network import Architecture, SliceModel
+from microopt_optimizer.slice_model.network import Architecture
 
-_MIN_ROWS = 32
-_REPORTS = 100
+__all__ = ["FAST", "PAPER", "PRESETS", "Progress", "TrainingConfig", "evaluate", "require_usable", "train"]
 
-
-class TrainingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to train.
-
-    `schedule` is `step` (times `drop` after half of the epochs, as in the paper) or `one_cycle` (up to
-    `learning_rate` over the first tenth, then down as a cosine). `scale_qos` standardises the QoS.
-    """
-
-    epochs: Annotated[int, Meta(ge=1)] = 250
-    batch_size: Annotated[int, Meta(ge=2)] = 512
-    learning_rate: Annotated[float, Meta(gt=0.0)] = 1e-2
-    schedule: Literal["one_cycle", "step"] = "one_cycle"
-    drop: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1
-    validation_share: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.2
-    seed: Annotated[int, Meta(ge=0)] = 0
-    scale_qos: bool = True
-    width: int = 16
-    depth: int = 3
-
-
-FAST = TrainingConfig()
-PAPER = TrainingConfig(epochs=3000, batch_size=1024, learning_rate=1e-3, schedule="step", scale_qos=False)
-"""§VI-A1: 3,000 epochs at 0.001, a tenth of it after 1,500. The batch size is not printed; this one is ours."""
-
-PRESETS = {"fast": FAST, "paper": PAPER}
-
-
-class Progress(Struct, frozen=True):
-    """Where training is: epochs done of all, and the mean NLL of this epoch's batches."""
-
-    epoch: int
-    epochs: int
-    nll: float
+MIN_ROWS: Final = 32
 
 
 def train(
@@ -58,117 +27,74 @@ def train(
     *,
     test: Dataset | None = None,
     progress: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
     name: str = "unnamed",
 ) -> TrainedModel:
     """Train a slice model and measure it on training, validation and, where given, test rows.
 
-    The same data, config and number of threads give the same model. `progress` is called about a hundred times.
+    The same data, config and number of threads give the same model. `progress` is called about a hundred times: a
+    point of the learning curve each. A training that was interrupted goes on from the file `checkpoint`, where it
+    is kept; `progress` gets the points from before again.
 
     Raises:
-        ConfigError: too few rows, `test` has other resources, or the loss stopped being a number.
+        ConfigError: nothing to be learnt from the rows (see `require_usable`), `test` has other resources, the
+            checkpoint is of another training, or the loss stopped being a number.
     """
     if test is not None and test.resource_names != dataset.resource_names:
         raise ConfigError(f"test has resources {test.resource_names}, training {dataset.resource_names}")
-    rows, held_out = split(dataset, config.validation_share, config.seed)
-    if len(rows) < _MIN_ROWS:
-        raise ConfigError(f"{len(rows)} rows to train on, at least {_MIN_ROWS} are needed; measure more")
-    network = _fit(rows, config, progress or (lambda _: None))
+    require_usable(dataset)
+    rows, held_out = split(dataset, config.validation_share, config.seed, by=config.split)
+    if len(rows) < MIN_ROWS:
+        raise ConfigError(f"{len(rows)} rows to train on, at least {MIN_ROWS} are needed; measure more")
+    fit, data = begin(rows, held_out, config), checkpoints.digest(rows, held_out)
+    if checkpoint is not None and checkpoint.exists():
+        checkpoints.restore(fit, data, checkpoint)
+    report = progress or (lambda _: None)
+    for point in fit.curve:
+        report(point)
+    for point in proceed(fit):
+        if checkpoint is not None:
+            checkpoints.save(fit, data, checkpoint)
+        report(point)
     parts = {"train": rows, "validation": held_out, "test": test}
-    metrics = {part: evaluate(network, data) for part, data in parts.items() if data is not None and len(data)}
-    return TrainedModel(network, _header(dataset, network.architecture, metrics), name)
+    metrics = {part: evaluate(fit.network, data) for part, data in parts.items() if data is not None and len(data)}
+    return TrainedModel(fit.network, _header(dataset, fit.network.architecture, metrics, config), name)
 
 
-def evaluate(network: SliceModel, dataset: Dataset) -> Metrics:
-    """Return NLL, MSE and MAE of a network on a dataset, in float64."""
-    network.double().eval()
-    users, resources, qos = _tensors(dataset, torch.float64)
-    with torch.no_grad():
-        predicted = network(users, resources)
-    error = predicted.expectation - qos
-    return Metrics(
-        rows=len(dataset),
-        nll=-float(predicted.log_density(qos).mean()),
-        mse=float((error**2).mean()),
-        mae=float(error.abs().mean()),
-    )
+def require_usable(dataset: Dataset) -> None:
+    """Refuse rows from which a model could only make up what users, a resource or the QoS do.
 
-
-def _fit(rows: Dataset, config: TrainingConfig, progress: Callable[[Progress], None]) -> SliceModel:
-    users, resources, qos = _tensors(rows, torch.float32)
-    network = _initial(rows, config)
-    shuffle = torch.Generator().manual_seed(config.seed)
-    # Full batches only: batch norm on a remainder of one row would be undefined.
-    batch = min(config.batch_size, len(rows))
-    steps = len(rows) // batch
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
-    scheduler = _scheduler(optimizer, config, steps)
-    every = max(1, config.epochs // _REPORTS)
-    for epoch in range(1, config.epochs + 1):
-        order = torch.randperm(len(rows), generator=shuffle)[: steps * batch].view(steps, batch)
-        total = torch.zeros(())
-        for chosen in order:
-            optimizer.zero_grad()
-            loss = -network.each(users[chosen][None], resources[chosen][None]).log_density(qos[chosen]).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            scheduler.step()
-            total += loss.detach()
-        if not torch.isfinite(total):
-            raise ConfigError(f"training diverged in epoch {epoch}; lower learning_rate {config.learning_rate:g}")
-        if epoch % every == 0 or epoch == config.epochs:
-            progress(Progress(epoch, config.epochs, float(total) / steps))
-    return _with_exact_norm(network, users, resources)
-
-
-def _initial(rows: Dataset, config: TrainingConfig) -> SliceModel:
-    architecture = Architecture(inputs=rows.resources.shape[1] + 1, width=config.width, depth=config.depth)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        network = SliceModel(architecture)
-    if config.scale_qos:
-        network.qos_offset.fill_(float(rows.qos.mean()))
-        network.qos_scale.fill_(float(rows.qos.std()) or 1.0)
-    return network.train()
-
-
-def _scheduler(
-    optimizer: torch.optim.Optimizer, config: TrainingConfig, steps: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    total = config.epochs * steps
-    warm_up = max(1, total // 10)
-
-    def factor(step: int) -> float:
-        if config.schedule == "step":
-            return 1.0 if step < total // 2 else config.drop
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def _with_exact_norm(network: SliceModel, users: Tensor, resources: Tensor) -> SliceModel:
-    """Replace the running statistics, which wander with the last batches, by those of all training rows."""
-    inputs = torch.cat([users.unsqueeze(-1), resources], dim=-1).double()
-    running_mean, running_var = network.norm.running_mean, network.norm.running_var
-    if running_mean is not None and running_var is not None:
-        running_mean.copy_(inputs.mean(0))
-        running_var.copy_(inputs.var(0))
-    return network
-
-
-def _tensors(dataset: Dataset, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    users, resources, qos = (
-        torch.tensor(values, dtype=dtype) for values in (dataset.users, dataset.resources, dataset.qos)
-    )
-    return users, resources, qos
+    Raises:
+        ConfigError: too few rows, or users, a resource or the QoS never changes.
+    """
+    if len(dataset) < MIN_ROWS:
+        raise ConfigError(f"{len(dataset)} rows to train on, at least {MIN_ROWS} are needed; measure more")
+    columns = {"users": dataset.users, **dict(zip(dataset.resource_names, dataset.resources.T, strict=True))}
+    constant = [f"{name} ({values[0]:g})" for name, values in columns.items() if np.ptp(values) == 0.0]
+    if len(constant) == len(columns):
+        raise ConfigError(
+            f"all rows have the same users and resources, {', '.join(constant)}: one cell says nothing of any "
+            "other; measure at several numbers of users and several values of each resource"
+        )
+    if constant:
+        raise ConfigError(
+            f"{', '.join(constant)} is the same in all rows, so nobody can tell what a change of it does; measure "
+            "at several values, or leave out a resource that is never changed"
+        )
+    if np.ptp(dataset.qos) == 0.0:
+        raise ConfigError(
+            f"{dataset.qos_metric} is {dataset.qos[0]:g} {dataset.qos_unit} in all rows: there is nothing to "
+            "learn and no spread to measure; check which column holds the QoS"
+        )
 
 
 def _range(values: Floats) -> Range:
     return Range(float(np.min(values)), float(np.max(values)))
 
 
-def _header(dataset: Dataset, architecture: Architecture, metrics: dict[str, Metrics]) -> ModelHeader:
+def _header(
+    dataset: Dataset, architecture: Architecture, metrics: dict[str, Metrics], config: TrainingConfig
+) -> ModelHeader:
     inputs = zip(dataset.resource_names, dataset.resource_units, dataset.resources.T, strict=True)
     return ModelHeader(
         architecture=architecture,
@@ -181,4 +107,5 @@ def _header(dataset: Dataset, architecture: Architecture, metrics: dict[str, Met
         higher_is_better=dataset.higher_is_better,
         metrics=metrics,
         data_sha256=dataset.sha256(),
+        training=msgspec.to_builtins(config),
     )
