@@ -6,13 +6,14 @@ TORCH_INDEX_URL ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+REPRODUCE_ARGS ?= all
 export VENV PYTHON TORCH TORCH_INDEX_URL
 
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-demo demo test check format schemas bench constraints clean distclean
+.PHONY: help setup setup-demo demo test check format schemas bench bench-solver reproduce constraints clean distclean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -44,8 +45,14 @@ format: setup ## put the code in form
 schemas: setup ## write the JSON schemas of the messages to docs/schemas
 	$(BIN)/microopt schemas docs/schemas
 
-bench: setup ## measure (BENCH_ARGS=...)
+bench: setup ## measure bus and training (BENCH_ARGS=...)
 	@$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+bench-solver: setup ## measure the solver beside its peers (BENCH_ARGS=...)
+	@PYTHONPATH=benchmarks $(BIN)/python -m solver $(BENCH_ARGS)
+
+reproduce: setup ## compute the paper's tables and figures anew (REPRODUCE_ARGS=...)
+	@$(BIN)/microopt reproduce $(REPRODUCE_ARGS)
 
 constraints: ## pin the newest versions of all dependencies in constraints.txt
 	@sh scripts/constraints.sh

@@ -1,0 +1,1 @@
+"""The production solver beside its peers, on the same slice models; see `../README.md`."""
