@@ -42,7 +42,7 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     degradation_price: Annotated[float, Meta(ge=0.0)] = 0.7
     """λ to begin with"""
     points: _Count = 8
-    descents: _Count = 2
+    descents: _Count = 4
     slots: _Count = 512
     seed: Annotated[int, Meta(ge=0)] = 0
 
