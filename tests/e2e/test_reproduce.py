@@ -131,7 +131,10 @@ def test_an_interrupt_from_the_keyboard_ends_it_without_a_traceback(tmp_path):
     while not list(tmp_path.glob("out/models/*")) and time.monotonic() - started < 60.0:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert "Aborted" in errors
     assert "Traceback" not in errors

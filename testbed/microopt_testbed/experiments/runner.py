@@ -68,8 +68,12 @@ class Runner:
         if self._pool is None:
             return
         if error is not None:
-            for child in multiprocessing.active_children():
-                child.terminate()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            # Also those that were only being started. What is stored is stored whole, so nothing is half done.
+            while children := multiprocessing.active_children():
+                for child in children:
+                    child.kill()
+                    child.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
 

@@ -2,6 +2,8 @@
 
 import math
 import random
+import textwrap
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -138,6 +140,15 @@ def test_a_file_that_cannot_be_used_is_named_with_the_key(written, out, before, 
     assert "delay.yaml: " in said(result)
     assert message in said(result)
     assert not out.exists()
+
+
+def test_the_example_of_the_documentation_is_right(written):
+    page = (Path(__file__).parents[3] / "docs/slice-model.md").read_text(encoding="utf-8")
+    start = page.index("    time: when")
+    example = textwrap.dedent(page[start : page.index("\n\n", start)])
+    file = train_file.read(written(example, "delay.yaml"))
+    assert list(file.columns.resources) == ["prb", "upf_cpu"]
+    assert train_file.training(file).seed == 7
 
 
 def test_a_file_of_something_else_is_refused(written):

@@ -131,9 +131,10 @@ class OuterLoop:
         over = reached.sum(0) - self._pool.capacity
         if converged:  # elsewhere the Lagrangian is no infimum (eq. 8), so no lower bound
             self._lower.append(value + float((reached @ self._pool.weights).sum() + self._capacity_prices @ over))
-        span = (self._pool.ceilings - self._pool.floors).sum(0).clamp(min=1e-300)
-        step = self._settings.capacity_step * self._pool.weights / span
-        self._capacity_prices = (self._capacity_prices + step * over).clamp(min=0.0)
+        # As a share of the larger of both sums, which is within −1 to 1 whatever the units.
+        share = over / torch.maximum(reached.sum(0), self._pool.capacity).clamp(min=1e-300)
+        step = self._settings.capacity_step * self._pool.weights
+        self._capacity_prices = (self._capacity_prices + step * share).clamp(min=0.0)
         self._keep_if_better()
 
     def _keep_if_better(self) -> None:

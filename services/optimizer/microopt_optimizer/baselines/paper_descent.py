@@ -31,7 +31,7 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """α1"""
     degradation_step: _Positive = 0.17
     """α2"""
-    capacity_step: _Positive = 1.0
+    capacity_step: _Positive = 3.0
     """α3"""
     gap: _Positive = 1e-4
     """ε1"""

@@ -1,8 +1,12 @@
 """The paper's ablation (§VI-C): a slice model that knows only one number for the QoS."""
 
 from microopt_optimizer.baselines.paper import PaperSolver
+from microopt_optimizer.baselines.paper_descent import PaperSettings
 from microopt_optimizer.solver.answers import Plan
 from microopt_optimizer.solver.pool import Pool
+
+SCALAR_SETTINGS = PaperSettings(inner_steps=20, step=0.002, degradation_step=0.1, sharpness=20.0)
+"""As β jumps, small steps on a surrogate that is less sharp come closer to the edge."""
 
 
 class ScalarSolver(PaperSolver):
@@ -13,6 +17,9 @@ class ScalarSolver(PaperSolver):
     """
 
     scalar: float = 0.0
+
+    def __init__(self, settings: PaperSettings | None = None) -> None:
+        super().__init__(settings or SCALAR_SETTINGS)
 
     def reasons(self, pool: Pool, plan: Plan, met: list[bool]) -> dict[int, str]:
         """Return a sentence for each slice that is met only as long as its QoS is taken to be a number."""

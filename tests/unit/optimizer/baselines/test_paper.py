@@ -79,7 +79,8 @@ def test_slices_of_two_models_are_solved_in_one_loop(cobb_douglas, slice_problem
 def test_a_scarce_resource_gets_a_price_and_the_slices_share_it(cobb_douglas, slice_problem, problem):
     free = cobb_douglas().cheapest(2.0, 3.0, PRICES)
     capacity = {"transport_bandwidth": 1.6 * free["transport_bandwidth"]}
-    asked = problem(slice_problem(1), slice_problem(2), capacity=capacity)
+    bounds = {"gnb_cpu": (0.5, 30.0), "transport_bandwidth": (0.5, 30.0)}
+    asked = problem(slice_problem(1, bounds=bounds), slice_problem(2, bounds=bounds), capacity=capacity)
     solution = PaperSolver().solve(asked, {"m": cobb_douglas()})
     each = {"transport_bandwidth": 0.8 * free["transport_bandwidth"], "gnb_cpu": free["gnb_cpu"] / 0.8}
     used = sum(answer.allocation["transport_bandwidth"] for answer in solution.slices)
