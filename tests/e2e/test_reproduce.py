@@ -111,30 +111,23 @@ def test_without_the_measurements_it_says_where_they_are_to_be_had(tmp_path):
 
 def test_an_interrupt_from_the_keyboard_ends_it_without_a_traceback(tmp_path):
     environment = {**os.environ, "MICROOPT_DATA": str(tmp_path / "no-data")}
-    process = subprocess.Popen(
-        [
-            *COMMAND,
-            "fig6",
-            "--emulated",
-            "--approaches",
-            "microopt,peak",
-            "--jobs",
-            "2",
-            "--out",
-            tmp_path / "out",
-        ],
+    command = [*COMMAND, "fig6", "--emulated", "--approaches", "microopt,peak", "--jobs", "2"]
+    with subprocess.Popen(
+        [*command, "--out", tmp_path / "out"],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    started = time.monotonic()
-    while not list(tmp_path.glob("out/models/*")) and time.monotonic() - started < 60.0:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    try:
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+        # A shell that runs the tests in the background has its children ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            started = time.monotonic()
+            while not list(tmp_path.glob("out/models/*")) and time.monotonic() - started < 60.0:
+                time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert "Aborted" in errors
     assert "Traceback" not in errors
