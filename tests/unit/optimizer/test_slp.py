@@ -8,6 +8,7 @@ from scipy.optimize import linprog
 from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.batch import Batch
 from microopt_optimizer.solver.field import FunctionField
+from microopt_optimizer.solver.screen import screen
 from microopt_optimizer.solver.slp import cheapest_step, walk
 
 VALUES = st.floats(-1.0, 1.0).map(lambda value: round(value, 3))
@@ -88,3 +89,12 @@ def test_walks_end_at_the_optimum_from_near_and_far(cobb_douglas, start):
 def test_a_walk_without_time_is_not_settled(cobb_douglas):
     walked = walk(batch(cobb_douglas(), 2), torch.full((1, 1, 2), 0.5).double(), Clock(0.0))
     assert not bool(walked.settled.any())
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_as_many_starts_as_asked_for_are_picked(cobb_douglas, count):
+    asked = batch(cobb_douglas(), 2)
+    starts = screen(asked, 64).starts(asked, count)
+    assert starts.shape == (1, count, 2)
+    # The first is feasible.
+    assert float(asked.degradation(starts)[0, 0]) <= 0.1

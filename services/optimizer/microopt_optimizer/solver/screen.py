@@ -29,7 +29,8 @@ class Screened:
         cost = (self.points * batch.units().unsqueeze(1)).sum(-1)
         feasible = torch.where(excess <= 0.0, cost, torch.inf)
         near = torch.where(excess > 0.0, cost + excess, torch.inf)
-        return torch.cat([self._spread(feasible, (count + 1) // 2), self._spread(near, count // 2)], dim=1)
+        halves = ((feasible, (count + 1) // 2), (near, count // 2))
+        return torch.cat([self._spread(score, half) for score, half in halves if half], dim=1)
 
     def least_degraded(self, batch: Batch) -> Tensor:
         """Return the point with the least E(β) [S, K]; the cheapest of those that are equal within 1e-6."""
