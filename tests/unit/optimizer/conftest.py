@@ -10,8 +10,8 @@ import torch
 from microopt.messages import Interval, Problem, SliceProblem, Traffic
 from microopt.specs import Bounds, ResourceSpec, Sla
 from microopt_optimizer.slice_model.distribution import normal
-from microopt_optimizer.slice_model.model_file import ModelHeader, Range, ResourceInput
-from microopt_optimizer.slice_model.network import Architecture
+from microopt_optimizer.slice_model.model_file import ModelHeader, Range, ResourceInput, TrainedModel
+from microopt_optimizer.slice_model.network import Architecture, SliceModel
 
 UNITS = {"gnb_cpu": "millicores", "transport_bandwidth": "Mbit/s", "upf_cpu": "millicores"}
 QUANTILE = 1.2815515655446004  # of 0.9 of the standard normal: what degradation threshold 0.1 asks for
@@ -115,3 +115,32 @@ def problem():
         )
 
     return make
+
+
+@pytest.fixture
+def random_network():
+    return _random_network
+
+
+def _random_network(seed, resources=2):
+    """A network with the weights it starts training with: as little monotone as chance wants."""
+    torch.manual_seed(seed)
+    network = SliceModel(Architecture(inputs=resources + 1))
+    network.norm.running_mean.fill_(10.0)
+    network.norm.running_var.fill_(30.0)
+    network.qos_offset.fill_(4.0)
+    network.qos_scale.fill_(8.0)
+    names = ("gnb_cpu", "transport_bandwidth", "upf_cpu")[:resources]
+    units = ("millicores", "Mbit/s", "millicores")
+    header = ModelHeader(
+        architecture=network.architecture,
+        resources=tuple(
+            ResourceInput(name=name, unit=unit, trained=Range(0.0, 100.0))
+            for name, unit in zip(names, units, strict=False)
+        ),
+        users=Range(0.0, 10.0),
+        qos_metric="dl_thpt_per_ue",
+        qos_unit="Mbit/s",
+        higher_is_better=True,
+    )
+    return TrainedModel(network, header, f"random-{seed}")

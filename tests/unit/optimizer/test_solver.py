@@ -7,8 +7,6 @@ import torch
 
 from microopt.errors import ConfigError, InvalidMessageError, ModelError
 from microopt_optimizer.slice_model.distribution import expected_degradation
-from microopt_optimizer.slice_model.model_file import ModelHeader, Range, ResourceInput, TrainedModel
-from microopt_optimizer.slice_model.network import Architecture, SliceModel
 from microopt_optimizer.solver.choice import undominated
 from microopt_optimizer.solver.microopt import MicroOptSolver
 from microopt_optimizer.solver.registry import SOLVERS, create
@@ -31,30 +29,6 @@ def recomputed(model, slice_problem, allocation):
             slice_problem.sla.higher_is_better,
         )
     )
-
-
-def random_network(seed, resources=2):
-    """A network with the weights it starts training with: as little monotone as chance wants."""
-    torch.manual_seed(seed)
-    network = SliceModel(Architecture(inputs=resources + 1))
-    network.norm.running_mean.fill_(10.0)
-    network.norm.running_var.fill_(30.0)
-    network.qos_offset.fill_(4.0)
-    network.qos_scale.fill_(8.0)
-    names = ("gnb_cpu", "transport_bandwidth", "upf_cpu")[:resources]
-    units = ("millicores", "Mbit/s", "millicores")
-    header = ModelHeader(
-        architecture=network.architecture,
-        resources=tuple(
-            ResourceInput(name=name, unit=unit, trained=Range(0.0, 100.0))
-            for name, unit in zip(names, units, strict=False)
-        ),
-        users=Range(0.0, 10.0),
-        qos_metric="dl_thpt_per_ue",
-        qos_unit="Mbit/s",
-        higher_is_better=True,
-    )
-    return TrainedModel(network, header, f"random-{seed}")
 
 
 def grid_optimum(model, slice_problem, points=201):
@@ -119,7 +93,7 @@ def test_three_resources_are_balanced(cobb_douglas, slice_problem, problem):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_no_dense_grid_finds_anything_cheaper(slice_problem, problem, seed):
+def test_no_dense_grid_finds_anything_cheaper(slice_problem, problem, seed, random_network):
     model = random_network(seed)
     rng = np.random.default_rng(seed)
     users = tuple(rng.uniform(0.0, 10.0, 5).tolist())
@@ -132,7 +106,9 @@ def test_no_dense_grid_finds_anything_cheaper(slice_problem, problem, seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_what_is_not_infeasible_holds_its_sla_within_bounds_and_capacities(slice_problem, problem, seed):
+def test_what_is_not_infeasible_holds_its_sla_within_bounds_and_capacities(
+    slice_problem, problem, seed, random_network
+):
     rng = np.random.default_rng(seed)
     models = {"m": random_network(seed), "other": random_network(seed + 100)}
     slices = [
@@ -159,7 +135,7 @@ def test_what_is_not_infeasible_holds_its_sla_within_bounds_and_capacities(slice
         assert math.fsum(answer.allocation[name] for answer in solution.slices) <= value * (1 + 1e-12)
 
 
-def test_the_same_problem_has_the_same_answer(slice_problem, problem):
+def test_the_same_problem_has_the_same_answer(slice_problem, problem, random_network):
     asked = problem(slice_problem(users=(1.0, 4.0, 7.0), beta=0.5))
     models = {"m": random_network(3)}
     assert SOLVER.solve(asked, models).slices == SOLVER.solve(asked, models).slices
@@ -343,7 +319,7 @@ def test_bounds_for_what_the_pool_lacks_are_refused(cobb_douglas, slice_problem,
         SOLVER.solve(problem(slice_problem(), weights={"gnb_cpu": 1.0}), {"m": cobb_douglas()})
 
 
-def test_extrapolation_is_said(slice_problem, problem):
+def test_extrapolation_is_said(slice_problem, problem, random_network):
     one = slice_problem(users=(20.0,), beta=0.9)
     answer = SOLVER.solve(problem(one), {"m": random_network(0)}).slices[0]
     assert "model m extrapolates: users 20 (trained 0 to 10)" in answer.reason

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import microopt
 from microopt.messages import Problem, SliceProblem, Solution
-from microopt_optimizer.solver.answers import Plan, slice_solutions
+from microopt_optimizer.solver.answers import Plan, solution
 from microopt_optimizer.solver.base import Clock, Models
 from microopt_optimizer.solver.grouping import has_traffic
 from microopt_optimizer.solver.pool import Pool
@@ -34,15 +33,7 @@ class IndependentSolver(ABC):
         """Return an allocation for every slice; see `Solver`."""
         clock = Clock(problem.deadline_s)
         pool = Pool(problem, models)
-        plan = self._plan(pool, clock)
-        return Solution(
-            pool=problem.pool,
-            interval=problem.interval,
-            optimizer=self.name,
-            slices=slice_solutions(pool, plan),
-            version=microopt.__version__,
-            solve_s=clock.elapsed_s,
-        )
+        return solution(self.name, pool, self._plan(pool, clock), clock)
 
     @abstractmethod
     def wanted(self, pool: Pool, one: SliceProblem, clock: Clock) -> Wanted:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-import microopt
 from microopt.messages import Problem, Solution
 from microopt_optimizer.baselines.model_batch import model_batches
 from microopt_optimizer.baselines.paper_descent import Descent, PaperSettings
 from microopt_optimizer.baselines.paper_visited import Visited
-from microopt_optimizer.solver.answers import Plan, slice_solutions
+from microopt_optimizer.solver.answers import Plan, solution
 from microopt_optimizer.solver.base import Clock, Models
 from microopt_optimizer.solver.pool import Pool
 from microopt_optimizer.solver.shortage import share_out, within
@@ -39,15 +38,7 @@ class PaperSolver:
         outer.run(clock)
         plan = outer.plan()
         plan.reasons = self.reasons(pool, plan, outer.met())
-        return Solution(
-            pool=problem.pool,
-            interval=problem.interval,
-            optimizer=self.name,
-            slices=slice_solutions(pool, plan),
-            version=microopt.__version__,
-            capacity_prices=dict(zip(pool.names, plan.prices.tolist(), strict=True)),
-            solve_s=clock.elapsed_s,
-        )
+        return solution(self.name, pool, plan, clock)
 
     def reasons(self, pool: Pool, plan: Plan, met: list[bool]) -> dict[int, str]:
         """Return what there is to say of slices, by place; `met`: the solver found what it takes for feasible."""

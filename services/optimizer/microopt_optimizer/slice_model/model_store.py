@@ -25,10 +25,11 @@ _CHUNKS: Final = f"$O.{streams.MODELS}.C"
 
 
 class ModelStore:
-    """Loads models by name, once for each content."""
+    """Loads models by name, once for each content, onto a device."""
 
-    def __init__(self, bus: Bus, files: Mapping[str, str]) -> None:
+    def __init__(self, bus: Bus, files: Mapping[str, str], device: str = "cpu") -> None:
         self._bus = bus
+        self._device = device
         self._files = files
         self._loaded: dict[str, tuple[str, TrainedModel]] = {}
 
@@ -56,6 +57,7 @@ class ModelStore:
 
     async def _load(self, name: str, stamp: str, data: bytes) -> TrainedModel:
         model = await asyncio.to_thread(model_file.load, data, name)
+        model.network.to(self._device)
         self._loaded[name] = (stamp, model)
         return model
 

@@ -37,6 +37,10 @@ class Architecture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     per_user: bool = False
     monotone: Monotone = "no"
 
+    def __post_init__(self) -> None:
+        if self.activation == "mixed" and self.width % 2:
+            raise ValueError(f"width {self.width}: activation 'mixed' halves a layer, which takes an even width")
+
     @property
     def resources(self) -> int:
         """Return the number of resources, K."""

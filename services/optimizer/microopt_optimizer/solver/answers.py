@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from microopt.messages import SliceSolution, Status
+import microopt
+from microopt.messages import SliceSolution, Solution, Status
+from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.descent import degradation_prices
 from microopt_optimizer.solver.pool import Pool
 
@@ -24,6 +26,20 @@ class Plan:
     prices: Tensor
     reasons: dict[int, str] = field(default_factory=dict)
     judged: frozenset[int] = frozenset()
+
+
+def solution(optimizer: str, pool: Pool, plan: Plan, clock: Clock, cost_bound: float | None = None) -> Solution:
+    """Return an optimizer's answer to the pool's problem."""
+    return Solution(
+        pool=pool.problem.pool,
+        interval=pool.problem.interval,
+        optimizer=optimizer,
+        slices=slice_solutions(pool, plan),
+        version=microopt.__version__,
+        capacity_prices=dict(zip(pool.names, plan.prices.tolist(), strict=True)),
+        cost_bound=cost_bound,
+        solve_s=clock.elapsed_s,
+    )
 
 
 def slice_solutions(pool: Pool, plan: Plan) -> list[SliceSolution]:

@@ -16,10 +16,10 @@ _POINTS = (64, 1024)
 _STARTS = (4, 16)
 _WARM_SHARE = 4
 _WARM_RADIUS = 0.03
-_WARM_STEPS = 14
+_WARM_STEPS = 10
 _TOP_UP_STEPS = 60
 _EDGE = 1e-4
-_HOPS_PER_RESOURCE = 2
+_HOPS_PER_RESOURCE = 3
 _HOP_SCALES = (0.2, 0.05, 0.1, 0.02)
 
 
@@ -41,12 +41,11 @@ class Found:
 def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     """Solve each slice of the batch alone.
 
-    `current` [S, K], last interval's points, spares most of looking around.
+    `current` [S, K], last interval's points, spares steps, and where slices are many most of looking around.
     """
     share = 1 if current is None else _WARM_SHARE
-    rows = max(1, batch.field.rows)
-    screened = screen(batch, _clipped(_SCREEN_ROWS // rows, _POINTS) // share)
-    starts = screened.starts(batch, _clipped(_WALK_ROWS // rows, _STARTS) // share)
+    screened = screen(batch, _affordable(batch, _SCREEN_ROWS, _POINTS, share))
+    starts = screened.starts(batch, _affordable(batch, _WALK_ROWS, _STARTS, share))
     if current is not None:
         starts = torch.cat([current.unsqueeze(1), starts], dim=1)
     walked = (
@@ -71,14 +70,17 @@ def _hopped(batch: Batch, walked: Walked, round_: int, clock: Clock) -> Walked:
     """Return walks from around each slice's best point, ever closer."""
     point, _, _ = walked.best()
     scale = _HOP_SCALES[round_ % len(_HOP_SCALES)]
-    generator = torch.Generator().manual_seed(round_)
-    shape = (_clipped(_WALK_ROWS // max(1, batch.field.rows), _STARTS), point.shape[1])
-    offsets = scale * torch.randn(shape, generator=generator, dtype=point.dtype)
+    generator = torch.Generator("cpu").manual_seed(round_)
+    shape = (_affordable(batch, _WALK_ROWS, _STARTS), point.shape[1])
+    # Drawn on the CPU, so that every device walks from the same places.
+    offsets = scale * torch.randn(shape, generator=generator, dtype=point.dtype, device="cpu").to(point.device)
     return walk(batch, (point.unsqueeze(1) + offsets).clamp(0.0, 1.0), clock, scale)
 
 
-def _clipped(count: int, limits: tuple[int, int]) -> int:
-    return max(limits[0], min(limits[1], count))
+def _affordable(batch: Batch, rows: int, limits: tuple[int, int], share: int = 1) -> int:
+    """Return how many points a slice may have of so many rows of the model in all, if only a share is spent."""
+    least, most = limits
+    return max(least // share, min(most, rows // (share * max(1, batch.field.rows))))
 
 
 def _topped_up(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from microopt_optimizer.solver.batch import Batch
-from microopt_optimizer.solver.screen import Screened
+from microopt_optimizer.solver.screen import Screened, sobol_points
 
 _POINTS = 32
 _HALVINGS = 14
@@ -17,8 +17,7 @@ def edge_points(batch: Batch, centre: Tensor, radius: float) -> Screened:
     Points where even the most of it is not feasible come back as they are, with their E(β).
     """
     resources = centre.shape[1]
-    sobol = torch.quasirandom.SobolEngine(resources, scramble=True, seed=1)  # type: ignore[no-untyped-call]
-    offsets = (2.0 * sobol.draw(_POINTS, dtype=torch.float64) - 1.0) * radius
+    offsets = ((2.0 * sobol_points(resources, _POINTS, 1) - 1.0) * radius).to(centre.device)
     around = torch.clamp(centre.unsqueeze(1) + offsets, 0.0, 1.0)
     every = around.repeat(1, resources, 1)
     axis = torch.eye(resources, dtype=torch.float64).repeat_interleave(_POINTS, dim=0).expand_as(every)

@@ -124,11 +124,11 @@ class _Stacks:
     """Stacked networks of the last few sets of models: from one interval to the next they seldom change."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, ...], Networks] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], Networks] = OrderedDict()
         self._lock = Lock()
 
     def of(self, models: Sequence[TrainedModel]) -> Networks:
-        key = tuple(model.digest for model in models)
+        key = (models[0].network.qos_scale.device, *(model.digest for model in models))
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = _stacked(models)

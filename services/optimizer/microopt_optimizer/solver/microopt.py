@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-import microopt
 from microopt.messages import Problem, Solution
-from microopt_optimizer.solver.answers import Plan, slice_solutions
+from microopt_optimizer.solver.answers import Plan, solution
 from microopt_optimizer.solver.base import Clock, Models
 from microopt_optimizer.solver.batch import Batch
 from microopt_optimizer.solver.descent import Found, descend
+from microopt_optimizer.solver.device import device_of, solving_on
 from microopt_optimizer.solver.joint import Coordinator, Joint
 from microopt_optimizer.solver.pool import Pool
 from microopt_optimizer.solver.shortage import share_out, within
@@ -23,7 +23,8 @@ class MicroOptSolver:
     A status is `optimal` when the walk to the allocation came to its end: no step promises anything cheaper; where
     capacities bind, the joint cost must also be within 0.1 % of the dual's value. The model is not convex: this is
     the best of many local minima, not a proof. `feasible` is one that holds the SLA but was cut short by the
-    deadline or failed that test; `infeasible` one that does not hold it.
+    deadline or failed that test; `infeasible` one that does not hold it. Problems are
+    solved on the device that their models are on.
     """
 
     name = "microopt"
@@ -31,20 +32,11 @@ class MicroOptSolver:
     def solve(self, problem: Problem, models: Models) -> Solution:
         """Return an allocation for every slice; see `Solver`."""
         clock = Clock(problem.deadline_s)
-        with torch.inference_mode():
+        with torch.inference_mode(), solving_on(device_of(problem, models)):
             pool = Pool(problem, models)
             outcome = _as_before(pool, clock) or _anew(pool, clock)
-            slices = slice_solutions(pool, outcome.plan)
-        return Solution(
-            pool=problem.pool,
-            interval=problem.interval,
-            optimizer=self.name,
-            slices=slices,
-            version=microopt.__version__,
-            capacity_prices=dict(zip(pool.names, outcome.plan.prices.tolist(), strict=True)),
-            cost_bound=max(0.0, outcome.bound) if math.isfinite(outcome.bound) else None,
-            solve_s=clock.elapsed_s,
-        )
+            bound = max(0.0, outcome.bound) if math.isfinite(outcome.bound) else None
+            return solution(self.name, pool, outcome.plan, clock, bound)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class NetworkField:
 
     def single(self) -> "NetworkField":
         """Return the field in single precision, for a first look."""
-        return self._mapped(lambda tensor: tensor.float())
+        return NetworkField(self._networks.single, self._traffic.map(lambda tensor: tensor.float()))
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> "NetworkField":
         return NetworkField(self._networks.map(change), self._traffic.map(change))

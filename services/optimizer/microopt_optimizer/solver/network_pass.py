@@ -49,10 +49,10 @@ def prepared(
     share = (user_shares(users, weights) / members).repeat_interleave(members, 0)[:, None, :, None]
     std = weight = atoms.new_zeros(atoms.shape[0], 1, 0, 0)
     if networks.spread:
-        spread = _through(networks.spread, atoms, networks.activation)[-1]
-        std = _deviation(networks, _branch(networks.std, spread, networks.activation)[-1])
-        weight = _mixture_weight(_branch(networks.logit, spread, networks.activation), std).unsqueeze(1)
-        std = std.unsqueeze(1)
+        count = networks.components
+        output = _through(networks.spread, atoms, networks.activation)[-1].unsqueeze(1)
+        std = _deviation(networks, output[..., :count])
+        weight = _mixture_weight(output[..., count:], std)
     total = share.sum((2, 3))
     return Traffic(
         base=(atoms * networks.users + networks.bias).unsqueeze(1),
@@ -70,97 +70,78 @@ class Pass:
 
     def __init__(self, networks: Networks, traffic: Traffic, allocations: Tensor) -> None:
         self._networks, self._traffic = networks, traffic
-        activation, members = networks.activation, networks.members
+        members = networks.members
         resources = allocations.repeat_interleave(members, 0) if members > 1 else allocations
-        first = traffic.base + (resources @ networks.resources).unsqueeze(2)
+        first = traffic.base + torch.bmm(resources, networks.resources).unsqueeze(2)
         if networks.per_user.shape[1]:
-            first = first + (resources @ networks.per_user).unsqueeze(2) * traffic.per_user
+            first = first + torch.bmm(resources, networks.per_user).unsqueeze(2) * traffic.per_user
         self._grid = first.shape[:3]
-        hidden = activate(first, activation).flatten(1, 2)
-        self._trunk = [hidden, *_through(networks.hidden, hidden, activation)]
-        last = self._trunk[-1]
-        self._mean = _branch(networks.mean, last, activation)
-        self._std, self._logit = [], []
+        hidden = activate(first, networks.activation).flatten(1, 2)
+        self._layers = (*networks.hidden, *networks.heads)
+        self._outputs = [hidden, *_through(self._layers, hidden, networks.activation)]
+        output = self._on_grid(self._outputs[-1])
         self._deviation, self._weight = traffic.std, traffic.weight
+        mean = output
         if not networks.spread:
-            self._std = _branch(networks.std, last, activation)
-            self._logit = _branch(networks.logit, last, activation)
-            self._deviation = self._on_grid(_deviation(networks, self._std[-1]))
-            self._weight = _mixture_weight(self._logit, self._deviation)
-        self._normal = (traffic.threshold - self._on_grid(self._mean[-1])) / self._deviation
-        self._below = torch.special.ndtr(self._normal)
+            count = networks.components
+            mean, self._raw, logit = output[..., :count], output[..., count : 2 * count], output[..., 2 * count :]
+            self._deviation = _deviation(networks, self._raw)
+            self._weight = _mixture_weight(logit, self._deviation)
+        self._normal = (traffic.threshold - mean) / self._deviation
+        self._part = traffic.share * self._weight
+        self._missed = self._part * torch.special.ndtr(self._normal)
 
     def degradation(self) -> Tensor:
         """Return E(β), [S, N]."""
-        below: Tensor = (self._weight * self._below).sum(-1, keepdim=True)
-        missed = (self._traffic.share * below).sum((2, 3)) + self._traffic.certain
+        missed: Tensor = self._missed.sum((2, 3)) + self._traffic.certain
         members = self._networks.members
         return missed if members == 1 else missed.view(-1, members, missed.shape[1]).sum(1)
 
     def slope(self) -> Tensor:
         """Return the gradient of E(β) by the allocations, [S, N, K]."""
         networks, activation = self._networks, self._networks.activation
-        density = _INVERSE_SQRT_2PI * torch.exp(-0.5 * self._normal**2)
-        by_mean = -(self._traffic.share * self._weight * density) / self._deviation
-        hidden = _back_branch(networks.mean, self._mean, by_mean.flatten(1, 2), activation)
-        if not networks.spread:
-            by_std = by_mean * self._normal * networks.scale.unsqueeze(-1)
-            by_output = by_std.flatten(1, 2) * torch.sigmoid(self._std[-1])
-            hidden = hidden + _back_branch(networks.std, self._std, by_output, activation)
-        if self._logit:
-            by_weight = self._traffic.share * self._below
-            by_logit = self._weight * (by_weight - (self._weight * by_weight).sum(-1, keepdim=True))
-            hidden = hidden + _back_branch(networks.logit, self._logit, by_logit.flatten(1, 2), activation)
-        for (weight, _), output in zip(reversed(networks.hidden), reversed(self._trunk[1:]), strict=True):
-            hidden = _back(hidden, output, activation) @ weight.mT
-        first = self._on_grid(_back(hidden, self._trunk[0], activation))
-        slope = first.sum(2) @ networks.resources.mT
+        grad = self._slope_by_output().flatten(1, 2)
+        for (weight, _), before in zip(reversed(self._layers), reversed(self._outputs[:-1]), strict=True):
+            grad = _back(torch.bmm(grad, weight.mT), before, activation)
+        first = self._on_grid(grad)
+        slope = torch.bmm(first.sum(2), networks.resources.mT)
         if networks.per_user.shape[1]:
-            slope = slope + (first * self._traffic.per_user).sum(2) @ networks.per_user.mT
+            slope = slope + torch.bmm((first * self._traffic.per_user).sum(2), networks.per_user.mT)
         members = networks.members
         return slope if members == 1 else slope.view(-1, members, *slope.shape[1:]).sum(1)
+
+    def _slope_by_output(self) -> Tensor:
+        """Return the gradient of E(β) by what comes out of the heads, [G, N, J, outputs]."""
+        by_mean = (-_INVERSE_SQRT_2PI) * self._part * torch.exp(-0.5 * self._normal**2) / self._deviation
+        if self._networks.spread:
+            return by_mean
+        by_std = by_mean * self._normal * self._networks.scale * torch.sigmoid(self._raw)
+        if self._networks.components == 1:
+            return torch.cat([by_mean, by_std], dim=-1)
+        by_logit = self._missed - self._weight * self._missed.sum(-1, keepdim=True)
+        return torch.cat([by_mean, by_std, by_logit], dim=-1)
 
     def _on_grid(self, values: Tensor) -> Tensor:
         return values.view(*self._grid, -1)
 
 
 def _through(layers: Sequence[Layer], values: Tensor, activation: Activation) -> list[Tensor]:
-    """Return what comes out of each layer, activated."""
+    """Return what comes out of each layer, activated, but for the last one's."""
     outputs = []
-    for weight, bias in layers:
-        values = activate(torch.baddbmm(bias, values, weight), activation)
+    for index, (weight, bias) in enumerate(layers):
+        values = torch.bmm(values, weight).add_(bias)
+        if index < len(layers) - 1:
+            values = activate(values, activation)
         outputs.append(values)
     return outputs
-
-
-def _branch(layers: Sequence[Layer], values: Tensor, activation: Activation) -> list[Tensor]:
-    """Return what comes out of each layer; the last one's is not activated."""
-    if not layers:
-        return []
-    outputs = _through(layers[:-1], values, activation)
-    weight, bias = layers[-1]
-    return [*outputs, torch.baddbmm(bias, outputs[-1] if outputs else values, weight)]
 
 
 def _deviation(networks: Networks, output: Tensor) -> Tensor:
     return networks.scale * (functional.softplus(output) + STD_FLOOR)
 
 
-def _mixture_weight(logit: Sequence[Tensor], deviation: Tensor) -> Tensor:
-    if not logit:
-        return torch.ones_like(deviation)
-    return torch.softmax(logit[-1], dim=-1).view_as(deviation)
-
-
-def _back_branch(
-    layers: Sequence[Layer], outputs: Sequence[Tensor], grad: Tensor, activation: Activation
-) -> Tensor:
-    """Return the gradient by what went into a branch, from that by its last output."""
-    for index in range(len(layers) - 1, -1, -1):
-        if index < len(layers) - 1:
-            grad = _back(grad, outputs[index], activation)
-        grad = grad @ layers[index][0].mT
-    return grad
+def _mixture_weight(logit: Tensor, deviation: Tensor) -> Tensor:
+    return torch.softmax(logit, dim=-1) if logit.shape[-1] else torch.ones_like(deviation)
 
 
 def _back(grad: Tensor, output: Tensor, activation: Activation) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,23 +21,29 @@ class Networks:
 
     The first layer is kept in parts, by what its inputs depend on: `users` [G, 1, W], `resources` [G, K, W] and
     `per_user` [G, K, W] (empty, K = 0, where the resources per user are no inputs), with `bias` [G, 1, W].
-    `hidden` are the other shared layers. `spread`, from the users alone, leads to standard deviations and weights
-    where it is not empty. `scale` (the QoS's) and `users_floor` have shape [G, 1, 1].
+    `hidden` are the other shared layers. `heads` lead from there to means, standard deviations and, of mixtures,
+    weights, side by side: one wide layer takes half the time of three narrow ones. Where `spread` is not empty, it
+    leads from the users alone to the latter two, and `heads` to the means only. `scale` (the QoS's) has
+    shape [G, 1, 1, 1] and `users_floor` [G, 1, 1].
     """
 
     activation: Activation
     members: int
+    components: int
     users: Tensor
     resources: Tensor
     per_user: Tensor
     bias: Tensor
     hidden: tuple[Layer, ...]
+    heads: tuple[Layer, ...]
     spread: tuple[Layer, ...]
-    mean: tuple[Layer, ...]
-    std: tuple[Layer, ...]
-    logit: tuple[Layer, ...]
     scale: Tensor
     users_floor: Tensor
+
+    @cached_property
+    def single(self) -> "Networks":
+        """The networks in single precision."""
+        return self.map(lambda tensor: tensor.float())
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Networks":
         """Return the networks with every tensor changed, such as to another dtype or to some of the slices."""
@@ -75,21 +82,22 @@ def _folded(model: SliceModel) -> Networks:
         users_weight, users_bias = spread[0]
         spread[0] = (factor[:, :1] * users_weight, users_bias + offset[:, :1] * users_weight)
     sign = model.qos_scale * model.direction
-    *mean, (last_weight, last_bias) = _layers(model.mean)
+    *before, (last_weight, last_bias) = _layers(model.mean)
+    mean = (*before, (sign * last_weight, sign * last_bias + model.qos_offset))
+    others = [layers for layers in (_layers(model.std), _layers(model.logit)) if layers]
     ones = torch.ones(members, 1, 1, dtype=weight.dtype, device=weight.device)
     return Networks(
         activation=architecture.activation,
         members=members,
+        components=architecture.components,
         users=weight[:, :1],
         resources=weight[:, 1 : 1 + count],
         per_user=weight[:, 1 + count :],
         bias=bias,
         hidden=_layers(model.trunk)[1:],
-        spread=tuple(spread),
-        mean=(*mean, (sign * last_weight, sign * last_bias + model.qos_offset)),
-        std=_layers(model.std),
-        logit=_layers(model.logit),
-        scale=model.qos_scale * ones,
+        heads=mean if spread else _side_by_side([mean, *others], architecture.activation),
+        spread=(*spread, *_side_by_side(others, architecture.activation)) if spread else (),
+        scale=(model.qos_scale * ones).unsqueeze(-1),
         users_floor=model.users_floor * ones,
     )
 
@@ -97,6 +105,22 @@ def _folded(model: SliceModel) -> Networks:
 def _layers(modules: nn.ModuleList) -> tuple[Layer, ...]:
     linear = (module for module in modules if isinstance(module, MemberLinear))
     return tuple((module.effective().detach(), module.bias.detach()) for module in linear)
+
+
+def _side_by_side(branches: Sequence[tuple[Layer, ...]], activation: Activation) -> tuple[Layer, ...]:
+    """Return branches of two layers from the same inputs as one branch, whose outputs follow each other."""
+    first, last = ([branch[index] for branch in branches] for index in (0, 1))
+    weight, bias = (torch.cat(parts, dim=-1) for parts in zip(*first, strict=True))
+    members = [
+        torch.block_diag(*(layer[member] for layer, _ in last))  # type: ignore[no-untyped-call]
+        for member in range(weight.shape[0])
+    ]
+    onward = torch.stack(members)
+    if activation == "mixed":  # which treats the first half of what it is given otherwise than the second
+        halves = [torch.arange(layer.shape[-1]) >= layer.shape[-1] // 2 for layer, _ in first]
+        order = torch.cat(halves).to(torch.int8).argsort(stable=True)
+        weight, bias, onward = weight[..., order], bias[..., order], onward[:, order]
+    return (weight, bias), (onward, torch.cat([bias for _, bias in last], dim=-1))
 
 
 def _normalisation(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:

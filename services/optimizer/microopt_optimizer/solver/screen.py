@@ -29,8 +29,8 @@ class Screened:
         cost = (self.points * batch.units().unsqueeze(1)).sum(-1)
         feasible = torch.where(excess <= 0.0, cost, torch.inf)
         near = torch.where(excess > 0.0, cost + excess, torch.inf)
-        halves = ((feasible, (count + 1) // 2), (near, count // 2))
-        return torch.cat([self._spread(score, half) for score, half in halves if half], dim=1)
+        picked = self._spread(torch.stack([feasible, near], dim=1), (count + 1) // 2)
+        return picked.flatten(1, 2)[:, :count]
 
     def least_degraded(self, batch: Batch) -> Tensor:
         """Return the point with the least E(β) [S, K]; the cheapest of those that are equal within 1e-6."""
@@ -40,13 +40,14 @@ class Screened:
         return _take(self.points, score.argmin(dim=1, keepdim=True)).squeeze(1)
 
     def _spread(self, score: Tensor, count: int) -> Tensor:
-        score = score.clone()
+        """Return for scores [S, H, N] the points of `count` low ones that keep a distance, [S, count, H, K]."""
         chosen = []
         for _ in range(count):
-            point = _take(self.points, score.argmin(dim=1, keepdim=True))
+            point = _take(self.points, score.argmin(dim=-1))
             chosen.append(point)
-            score[(self.points - point).abs().amax(-1) < _SEPARATION] = torch.inf
-        return torch.cat(chosen, dim=1)
+            far = (self.points.unsqueeze(1) - point.unsqueeze(2)).abs().amax(-1) >= _SEPARATION
+            score = torch.where(far, score, torch.inf)
+        return torch.stack(chosen, dim=1)
 
 
 def screen(batch: Batch, count: int) -> Screened:
@@ -54,14 +55,21 @@ def screen(batch: Batch, count: int) -> Screened:
 
     Where a point is just at the edge, its feasibility may be off by the rounding: starts may be, answers not.
     """
-    points = _points(batch.floors.shape[1], count).expand(len(batch.position), -1, -1)
+    points = _points(batch.floors.shape[1], count).to(batch.floors.device).expand(len(batch.position), -1, -1)
     return Screened(points, batch.field.single().value(batch.allocations(points)))
 
 
 @lru_cache(maxsize=64)
 def _points(resources: int, count: int) -> Tensor:
-    sobol = torch.quasirandom.SobolEngine(resources, scramble=True, seed=0)  # type: ignore[no-untyped-call]
-    return torch.cat([_landmarks(resources), sobol.draw(count, dtype=torch.float64)])
+    with torch.device("cpu"):
+        return torch.cat([_landmarks(resources), sobol_points(resources, count, 0)])
+
+
+def sobol_points(resources: int, count: int, seed: int) -> Tensor:
+    """Return `count` points of a scrambled Sobol set [count, K], on the CPU."""
+    with torch.device("cpu"):
+        sobol = torch.quasirandom.SobolEngine(resources, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+        return sobol.draw(count, dtype=torch.float64)
 
 
 def _landmarks(resources: int) -> Tensor:

@@ -14,16 +14,18 @@ from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.batch import Batch
 
 FIRST_RADIUS = 0.1
-STEPS = 24
+STEPS = 16
 _LAST_RADIUS = 1e-5
 _LARGEST_RADIUS = 0.5
-_SHRINK = (0.1, 0.8)
+_FACTORS = (2.0, 0.4)
+_FACTORS_OF_FEW = (2.0, 1.2, 0.8, 0.5, 0.3, 0.2, 0.1, 0.06, 0.03, 0.01)
+_FEW_ROWS = 4096
 _SETTLED_RADIUS = 1e-3
 _SETTLED_SLACK = 1e-5
-_RESTORING_STEPS = 4
-_ROUGH_ROWS = 4096
+_RESTORING_STEPS = 3
 _RESTORING_RADIUS = 0.02
 _PENALTIES = (0.3, 1e3)
+_MOST_BEND = 1e6
 _PROBABILITIES = (1e-30, 1.0 - 1e-15)
 _INVERSE_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 
@@ -54,7 +56,7 @@ class Walked:
 
 @dataclass
 class _State:
-    """Points [S, P, K] with their cost, whether they are feasible, their excess over the target, and its slope.
+    """Points [..., K] with their cost, whether they are feasible, their excess over the target, and its slope.
 
     The excess is that of Φ⁻¹(E(β)): for a normal QoS and one number of users this is (q_thresh − μ)/σ, which is
     nearly linear where E(β) itself is flat at both ends.
@@ -66,22 +68,12 @@ class _State:
     excess: Tensor
     slope: Tensor
 
-    @staticmethod
-    def at(batch: Batch, points: Tensor, units: Tensor) -> "_State":
-        degradation, slope = batch.degradation_and_slope(points)
-        target = batch.target.unsqueeze(1)
-        quantile = torch.special.ndtri(degradation.clamp(*_PROBABILITIES))
-        density = torch.exp(-0.5 * quantile**2) * _INVERSE_SQRT_2PI
-        return _State(
-            points=points,
-            cost=(points * units).sum(-1),
-            feasible=degradation <= target,
-            excess=quantile - torch.special.ndtri(target.clamp(*_PROBABILITIES)),
-            slope=slope / density.unsqueeze(-1),
-        )
-
     def penalised(self, penalty: Tensor) -> Tensor:
         return self.cost + penalty * self.excess.clamp(min=0.0)
+
+    def picked(self, index: Tensor) -> "_State":
+        """Return of points [S, P, R, K] those at an index [S, P, 1]."""
+        return _State(**{name: _picked(value, index) for name, value in vars(self).items()})
 
     def replaced(self, where: Tensor, other: "_State") -> "_State":
         wide = where.unsqueeze(-1)
@@ -94,47 +86,79 @@ class _State:
         )
 
 
+class _Ground:
+    """What is walked on: cost and excess over the unit cube."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._target = batch.target.unsqueeze(1)
+        self._aim = torch.special.ndtri(self._target.clamp(*_PROBABILITIES))
+        self.units = batch.units().unsqueeze(1)
+
+    def at(self, points: Tensor) -> _State:
+        """Return what is known of points [S, ..., K]."""
+        flat = points.flatten(1, -2)
+        degradation, slope = self._batch.degradation_and_slope(flat)
+        quantile = torch.special.ndtri(degradation.clamp(*_PROBABILITIES))
+        density = torch.exp(-0.5 * quantile**2) * _INVERSE_SQRT_2PI
+        return _State(
+            points=points,
+            cost=(flat * self.units).sum(-1).view(points.shape[:-1]),
+            feasible=(degradation <= self._target).view(points.shape[:-1]),
+            excess=(quantile - self._aim).view(points.shape[:-1]),
+            slope=(slope / density.unsqueeze(-1)).view(points.shape),
+        )
+
+
 def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIUS, steps: int = STEPS) -> Walked:
     """Walk from `starts` [S, P, K] to nearby optima of the batch's prices, strictly feasible in the end.
 
-    A step is taken if it lowers cost + ρ max(0, E − β_thresh) by a fair part of what the tangent promised; the
-    radius grows with such success and shrinks without. ρ follows the knapsack's marginal price. Each point that
-    was evaluated and is feasible counts, so that a bad step costs time at worst, never feasibility. Many rows at
-    once are walked in single precision; feasibility is judged, and restored, in double.
+    In a step, several radii around each point are tried at once, and what has the least cost + ρ max(0, excess)
+    is taken, if that is less than before; otherwise the radius falls to the least that was tried. ρ follows the
+    knapsack's marginal price, and how much the edge was bent is bought off in advance. Each point that was taken
+    to and is feasible counts, so that a bad step costs time at worst, never feasibility. Few rows cost little more
+    than one: more radii are tried in half the steps. Many are walked in single precision; feasibility is judged,
+    and restored, in double.
     """
-    units = batch.units().unsqueeze(1)
-    rough = batch.rough() if batch.field.rows * starts.shape[1] >= _ROUGH_ROWS else batch
-    state = _State.at(rough, starts, units)
+    few = batch.field.rows * starts.shape[1] < _FEW_ROWS
+    ground = _Ground(batch)
+    rough = ground if few else _Ground(batch.rough())
+    factors = starts.new_tensor(_FACTORS_OF_FEW if few else _FACTORS)
+    state = rough.at(starts)
     best = _Best(state)
     radii, bend = torch.full_like(state.cost, radius), torch.zeros_like(state.cost)
-    for _ in range(steps):
+    for _ in range(steps // 2 if few else steps):
         if clock.expired or bool((radii <= _LAST_RADIUS).all()):
             break
-        foreseen = state.excess + bend * radii**2
-        step, price = cheapest_step(state.points, foreseen, state.slope, units, radii)
-        trial = _State.at(rough, (state.points + step).clamp(0.0, 1.0), units)
-        best.update(trial)
-        penalty = (2.0 * price).clamp(*_PENALTIES)
-        tangent = state.excess + (state.slope * step).sum(-1)
-        before = state.penalised(penalty)
-        promised = before - (
-            state.cost + (units * step).sum(-1) + penalty * (tangent + bend * radii**2).clamp(min=0.0)
+        tried = (radii.unsqueeze(-1) * factors).clamp(max=_LARGEST_RADIUS)
+        foreseen = state.excess.unsqueeze(-1) + bend.unsqueeze(-1) * tried**2
+        moves, price = cheapest_step(
+            state.points.unsqueeze(2), foreseen, state.slope.unsqueeze(2), ground.units.unsqueeze(1), tried
         )
-        gained = before - trial.penalised(penalty)
-        share = torch.where(promised > 1e-12, gained / promised.clamp(min=1e-12), -1.0)
-        bend = torch.clamp((trial.excess - tangent) / radii**2, 0.0, 1e6)
-        state = state.replaced((gained > 0.0) & (share > 0.05), trial)
-        larger = (2.0 * radii).clamp(max=_LARGEST_RADIUS)
-        # Where a parabola through what is known of the step has its minimum: Newton's step, if the edge is smooth.
-        smaller = (0.5 / (1.0 - share).clamp(min=1e-12)).clamp(*_SHRINK) * radii
-        radii = torch.where(share > 0.75, larger, torch.where(share < 0.5, smaller, radii))
+        trials = rough.at((state.points.unsqueeze(2) + moves).clamp(0.0, 1.0))
+        penalty = (2.0 * price[..., 1]).clamp(*_PENALTIES)
+        least, index = trials.penalised(penalty.unsqueeze(-1)).min(-1, keepdim=True)
+        trial, taken = trials.picked(index), _picked(tried, index)
+        best.update(trial)
+        gained = state.penalised(penalty) > least.squeeze(-1)
+        tangent = state.excess + (state.slope * (trial.points - state.points)).sum(-1)
+        bend = ((trial.excess - tangent) / taken**2).clamp(0.0, _MOST_BEND)
+        radii = torch.where(gained, taken, tried[..., -1])
+        state = state.replaced(gained, trial)
     reached = state.cost
-    if rough is not batch:
-        best = _Best(_State.at(batch, best.points, units))
-        state = _State.at(batch, state.points, units)
-    _restore(batch, state, units, best)
+    if not few:
+        best = _Best(ground.at(best.points))
+        state = ground.at(state.points)
+    _restore(ground, state, best)
     settled = (radii <= _SETTLED_RADIUS) & (best.cost <= reached + _SETTLED_SLACK)
     return Walked(best.points, best.cost, settled)
+
+
+def _picked(values: Tensor, index: Tensor) -> Tensor:
+    """Return of values [S, P, R] or [S, P, R, K] those at an index [S, P, 1]."""
+    if values.ndim == index.ndim:
+        return values.gather(2, index).squeeze(2)
+    return values.gather(2, index.unsqueeze(-1).expand(*index.shape, values.shape[-1])).squeeze(2)
 
 
 class _Best:
@@ -153,19 +177,18 @@ class _Best:
 def cheapest_step(
     points: Tensor, excess: Tensor, slope: Tensor, units: Tensor, radius: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the cheapest step [S, P, K] within `radius` that meets the tangent's constraint, and λ [S, P].
+    """Return the cheapest step [..., K] within `radius` [...] that meets the tangent's constraint, and λ [...].
 
     Everything is lowered as far as it goes, then bought back by cost per degradation avoided; where all of it is
     not enough, all is bought. λ is the dearest bought: the price of degradation.
     """
-    down = torch.maximum(-radius.unsqueeze(-1), -points)
-    up = torch.minimum(radius.unsqueeze(-1), 1.0 - points)
-    # What costs nothing is bought at once, where it helps.
-    least = torch.where((units <= 0.0) & (slope < 0.0), up, down)
+    wide = radius.unsqueeze(-1)
+    least, up = torch.maximum(-wide, -points), torch.minimum(wide, 1.0 - points)
     needed = excess + (slope * least).sum(-1)
     avoided = (slope * (least - up)).clamp(min=0.0)
-    price = torch.where(avoided > 0.0, units / (-slope).clamp(min=1e-300), torch.inf)
+    price = torch.where(slope < 0.0, units / (-slope).clamp(min=1e-300), torch.inf)
     price, order = price.sort(dim=-1)
+    order = order.expand_as(avoided)
     each = avoided.gather(-1, order)
     missing = needed.unsqueeze(-1) - (each.cumsum(-1) - each)
     bought = (missing / each.clamp(min=1e-300)).clamp(0.0, 1.0) * (each > 0.0)
@@ -174,18 +197,18 @@ def cheapest_step(
     return least + share * (up - least), marginal
 
 
-def _restore(batch: Batch, state: _State, units: Tensor, best: _Best) -> None:
+def _restore(ground: _Ground, state: _State, best: _Best) -> None:
     """Move points just inside the edge by what avoids degradation most cheaply: Newton's steps in a resource."""
     for index in range(_RESTORING_STEPS):
         room = torch.where(state.slope < 0.0, 1.0 - state.points, 0.0)
-        price = torch.where(room > 0.0, units / (-state.slope).clamp(min=1e-300), torch.inf)
+        price = torch.where(room > 0.0, ground.units / (-state.slope).clamp(min=1e-300), torch.inf)
         cheapest = price.argmin(-1, keepdim=True)
         slope = (-state.slope).gather(-1, cheapest).clamp(min=1e-9)
         # A hair more with every step, as the edge may be curved.
         length = (state.excess.unsqueeze(-1) + 1e-10 * 10.0**index) / slope
         length = length.clamp(-_RESTORING_RADIUS, _RESTORING_RADIUS)
         moved = (state.points + torch.zeros_like(state.points).scatter_(-1, cheapest, length)).clamp(0.0, 1.0)
-        state = _State.at(batch, moved, units)
+        state = ground.at(moved)
         best.update(state)
         if bool(torch.isfinite(best.cost).all()) and index >= 1 and bool(state.feasible.all()):
             break

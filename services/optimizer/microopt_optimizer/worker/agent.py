@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from msgspec import Meta, Struct
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from microopt import subjects
 from microopt.agent import Agent, Context
-from microopt.errors import ModelError
+from microopt.errors import ConfigError, ModelError
 from microopt.messages import Problem, SliceProblem, SliceSolution, Solution
 from microopt.settings import Settings
 from microopt.specs import ResourceSpec
@@ -32,6 +32,12 @@ class OptimizerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Files that win over the object store: model name → path."""
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """CPU threads of one solve; more workers scale better than more threads."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where networks are kept and problems solved; cuda is for `microopt` alone."""
+
+    def __post_init__(self) -> None:
+        if self.device == "cuda" and self.serve != ("microopt",):
+            raise ValueError(f"device: cuda is for serve = ['microopt'] alone, not for {list(self.serve)}")
 
 
 class Worker:
@@ -45,8 +51,12 @@ class Worker:
     @asynccontextmanager
     async def lifespan(self, context: Context) -> AsyncIterator[None]:
         """Open the model store; wait for the solve in hand when leaving."""
+        if self._settings.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                "[optimizer] device: PyTorch finds no usable GPU; install its CUDA build, or set cpu"
+            )
         torch.set_num_threads(self._settings.threads)
-        self._models = ModelStore(context.bus, self._settings.models)
+        self._models = ModelStore(context.bus, self._settings.models, self._settings.device)
         try:
             yield
         finally:
