@@ -113,12 +113,8 @@ class _Ground:
 def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIUS, steps: int = STEPS) -> Walked:
     """Walk from `starts` [S, P, K] to nearby optima of the batch's prices, strictly feasible in the end.
 
-    In a step, several radii around each point are tried at once, and what has the least cost + ρ max(0, excess)
-    is taken, if that is less than before; otherwise the radius falls to the least that was tried. ρ follows the
-    knapsack's marginal price, and how much the edge was bent is bought off in advance. Each point that was taken
-    to and is feasible counts, so that a bad step costs time at worst, never feasibility. Few rows cost little more
-    than one: more radii are tried in half the steps. Many are walked in single precision; feasibility is judged,
-    and restored, in double.
+    Few rows cost little more than one: more radii are tried then, in half the steps. Many are walked in single
+    precision; feasibility is judged, and restored, in double.
     """
     few = batch.field.rows * starts.shape[1] < _FEW_ROWS
     ground = _Ground(batch)
@@ -130,21 +126,7 @@ def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIU
     for _ in range(steps // 2 if few else steps):
         if clock.expired or bool((radii <= _LAST_RADIUS).all()):
             break
-        tried = (radii.unsqueeze(-1) * factors).clamp(max=_LARGEST_RADIUS)
-        foreseen = state.excess.unsqueeze(-1) + bend.unsqueeze(-1) * tried**2
-        moves, price = cheapest_step(
-            state.points.unsqueeze(2), foreseen, state.slope.unsqueeze(2), ground.units.unsqueeze(1), tried
-        )
-        trials = rough.at((state.points.unsqueeze(2) + moves).clamp(0.0, 1.0))
-        penalty = (2.0 * price[..., 1]).clamp(*_PENALTIES)
-        least, index = trials.penalised(penalty.unsqueeze(-1)).min(-1, keepdim=True)
-        trial, taken = trials.picked(index), _picked(tried, index)
-        best.update(trial)
-        gained = state.penalised(penalty) > least.squeeze(-1)
-        tangent = state.excess + (state.slope * (trial.points - state.points)).sum(-1)
-        bend = ((trial.excess - tangent) / taken**2).clamp(0.0, _MOST_BEND)
-        radii = torch.where(gained, taken, tried[..., -1])
-        state = state.replaced(gained, trial)
+        state, radii, bend = _stepped(rough, state, radii, bend, factors, best)
     reached = state.cost
     if not few:
         best = _Best(ground.at(best.points))
@@ -152,6 +134,30 @@ def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIU
     _restore(ground, state, best)
     settled = (radii <= _SETTLED_RADIUS) & (best.cost <= reached + _SETTLED_SLACK)
     return Walked(best.points, best.cost, settled)
+
+
+def _stepped(
+    ground: _Ground, state: _State, radii: Tensor, bend: Tensor, factors: Tensor, best: "_Best"
+) -> tuple[_State, Tensor, Tensor]:
+    """Return the state, radii [S, P] and bends [S, P] of the edge after a step; `best` learns where it led.
+
+    Several radii, `factors` [R] times the last, are tried at once, and what has the least cost + ρ max(0, excess)
+    is taken, if that is less than before; otherwise the radius falls to the least that was tried. ρ follows the
+    knapsack's marginal price, and how much the edge was bent in the last step is bought off beforehand.
+    """
+    tried = (radii.unsqueeze(-1) * factors).clamp(max=_LARGEST_RADIUS)
+    foreseen = state.excess.unsqueeze(-1) + bend.unsqueeze(-1) * tried**2
+    here, slope, units = state.points.unsqueeze(2), state.slope.unsqueeze(2), ground.units.unsqueeze(1)
+    moves, price = cheapest_step(here, foreseen, slope, units, tried)
+    trials = ground.at((here + moves).clamp(0.0, 1.0))
+    penalty = (2.0 * price[..., 1]).clamp(*_PENALTIES)
+    least, index = trials.penalised(penalty.unsqueeze(-1)).min(-1, keepdim=True)
+    trial, taken = trials.picked(index), _picked(tried, index)
+    best.update(trial)
+    gained = state.penalised(penalty) > least.squeeze(-1)
+    tangent = state.excess + (state.slope * (trial.points - state.points)).sum(-1)
+    bend = ((trial.excess - tangent) / taken**2).clamp(0.0, _MOST_BEND)
+    return state.replaced(gained, trial), torch.where(gained, taken, tried[..., -1]), bend
 
 
 def _picked(values: Tensor, index: Tensor) -> Tensor:
