@@ -1,7 +1,7 @@
 """`make bench-solver`: measure the production solver beside its peers; see ../README.md."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ BEGIN, END = "<!-- solver: begin -->", "<!-- solver: end -->"
 @click.option("--quick", is_flag=True, help="Only try that everything works; the numbers mean little.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of solver.json.")
 @click.option(
-    "--only", type=click.Choice(["single", "suite", "joint"]), help="Print one part; nothing is written."
+    "--only", type=click.Choice(["single", "suite", "joint"]), help="Print one part; results/ stays as it is."
 )
 @click.option(
     "--readme", is_flag=True, help="Measure nothing; write the tables of results/solver.json to README.md."
@@ -48,31 +48,37 @@ def main(quick: bool, out: Path | None, only: str | None, readme: bool) -> None:
     torch.set_num_threads(1)
     sizes = QUICK if quick else WHOLE
     model, source = slice_model.train(quick=quick, console=console)
+    about = {"model": source, "machine": machine.describe(), "versions": _versions(), "quick": quick}
+    results: dict[str, Any] = {}
     with console.status("") as status:
-        results = _measured(sizes, model, _peers(sizes), only, status)
+        for part, measured in _parts(sizes, model, _peers(sizes), only, status):
+            results[part] = measured
+            _write(KEPT / "solver.partial.json", {**results, **about})
     if only is not None:
         console.print_json(data=results[only])
         return
     path = (out or (KEPT if quick else RESULTS.parent)) / "solver.json"
-    about = {"model": source, "machine": machine.describe(), "versions": _versions(), "quick": quick}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode({**results, **about}), indent=2) + b"\n")
+    _write(path, {**results, **about})
     console.print(table.on_terminal(results))
     console.print(f"slice model of {source}; written to {os.path.relpath(path)}", highlight=False)
 
 
-def _measured(
+def _parts(
     sizes: Sizes, model: TrainedModel, peers: Mapping[str, Peer], only: str | None, status: Status
-) -> dict[str, Any]:
-    results: dict[str, Any] = {}
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each part that was asked for when it is measured: the whole takes long, and a later one may fail."""
     if only in (None, "single"):
         chosen = settings.constant(model.name)[:: sizes.every]
-        results["single"] = single.measure(chosen, model, peers, lines=sizes.lines, step=_says(status, "single"))
+        yield "single", single.measure(chosen, model, peers, lines=sizes.lines, step=_says(status, "single"))
     if only in (None, "suite"):
-        results["suite"] = suite.measure(sizes, peers, _says(status, "suite"))
+        yield "suite", suite.measure(sizes, peers, _says(status, "suite"))
     if only in (None, "joint"):
-        results["joint"] = joint.measure(sizes, KEPT, _says(status, "joint"))
-    return results
+        yield "joint", joint.measure(sizes, KEPT, _says(status, "joint"))
+
+
+def _write(path: Path, results: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
 
 
 def _peers(sizes: Sizes) -> dict[str, Peer]:
