@@ -7,6 +7,7 @@ from torch import Tensor
 
 from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.batch import Batch
+from microopt_optimizer.solver.hops import refined
 from microopt_optimizer.solver.screen import Screened, screen
 from microopt_optimizer.solver.slp import Walked, walk
 
@@ -19,8 +20,6 @@ _WARM_RADIUS = 0.03
 _WARM_STEPS = 10
 _TOP_UP_STEPS = 60
 _EDGE = 1e-4
-_HOPS_PER_RESOURCE = 3
-_HOP_SCALES = (0.2, 0.05, 0.1, 0.02)
 
 
 @dataclass(frozen=True)
@@ -51,30 +50,13 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     walked = (
         walk(batch, starts, clock) if current is None else walk(batch, starts, clock, _WARM_RADIUS, _WARM_STEPS)
     )
-    for round_ in range(_hops(batch) // share):
-        walked = walked.with_more(_hopped(batch, walked, round_, clock))
+    if batch.floors.shape[1] > 2:
+        walked = refined(batch, walked, clock, _affordable(batch, _WALK_ROWS, _STARTS, share), share)
     points, cost, settled = walked.best()
     feasible = torch.isfinite(cost)
     if not bool(feasible.all()):
         points, feasible = _topped_up(batch, screened, points, feasible, clock)
     return Found(points, feasible, settled & feasible, screened, walked)
-
-
-def _hops(batch: Batch) -> int:
-    """Return how often to begin anew around the best: kinks catch more walks the more resources there are."""
-    resources = batch.floors.shape[1]
-    return 0 if resources <= 2 else _HOPS_PER_RESOURCE * resources
-
-
-def _hopped(batch: Batch, walked: Walked, round_: int, clock: Clock) -> Walked:
-    """Return walks from around each slice's best point, ever closer."""
-    point, _, _ = walked.best()
-    scale = _HOP_SCALES[round_ % len(_HOP_SCALES)]
-    generator = torch.Generator("cpu").manual_seed(round_)
-    shape = (_affordable(batch, _WALK_ROWS, _STARTS), point.shape[1])
-    # Drawn on the CPU, so that every device walks from the same places.
-    offsets = scale * torch.randn(shape, generator=generator, dtype=point.dtype, device="cpu").to(point.device)
-    return walk(batch, (point.unsqueeze(1) + offsets).clamp(0.0, 1.0), clock, scale)
 
 
 def _affordable(batch: Batch, rows: int, limits: tuple[int, int], share: int = 1) -> int:
