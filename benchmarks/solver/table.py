@@ -73,8 +73,13 @@ def _joint(joint: Mapping[str, Any]) -> Rows:
 
 
 def _row(one: Mapping[str, Any]) -> list[str]:
-    return [f"{one['ms_p50']:.3g}", _share(one["gap_median"]), _share(one["gap_max"]), str(one["feasible"])]
+    return [_ms(one["ms_p50"]), _share(one["gap_median"]), _share(one["gap_max"]), str(one["feasible"])]
+
+
+def _ms(ms: float) -> str:
+    return f"{ms:.1f}" if ms < 100.0 else f"{ms:,.0f}"
 
 
 def _share(gap: float | None) -> str:
-    return "" if gap is None else f"{100.0 * gap:.4f} %"
+    # Zero is added so that none is shown as negative.
+    return "" if gap is None else f"{round(100.0 * gap, 4) + 0.0:.4f} %"
