@@ -9,7 +9,7 @@ from microopt_testbed.experiments.approaches import DEADLINE_S, LABELS
 from microopt_testbed.experiments.lab import Lab, Outcomes
 from microopt_testbed.experiments.page import Glance
 from microopt_testbed.experiments.settings import ORACLE, Setting
-from microopt_testbed.experiments.tables import NONE, markdown, number, percent
+from microopt_testbed.experiments.tables import NONE, markdown, number, percent, signed_percent
 
 
 def aggregates(
@@ -71,14 +71,15 @@ def exactness(outcomes: Outcomes) -> str:
     text = []
     if gaps:
         text.append(
-            f"MicroOpt against the oracle, setting by setting: median gap {100 * median(gaps):+.4f} %, "
-            f"greatest {100 * max(gaps):+.4f} %, least {100 * min(gaps):+.4f} %."
+            f"MicroOpt against the oracle, setting by setting: median gap {signed_percent(median(gaps))}, "
+            f"greatest {signed_percent(max(gaps))}, least {signed_percent(min(gaps))}."
         )
     if len(gaps) < len(can_be_held):
         text.append(f"MicroOpt does not hold {len(can_be_held) - len(gaps)} settings that can be held.")
     if len(can_be_held) < len(pairs):
         text.append(f"In {len(pairs) - len(can_be_held)} settings no allocation within the bounds holds the SLA.")
-    text += [_beside(outcomes, name) for name in outcomes if name not in (ORACLE, "microopt")]
+    beside = [_beside(outcomes, name) for name in outcomes if name not in (ORACLE, "microopt")]
+    text += beside if any(beside) else ["No other approach holds the SLA with less in any setting."]
     return " ".join(sentence for sentence in text if sentence)
 
 

@@ -6,7 +6,7 @@ from microopt_testbed.experiments.lab import Lab
 from microopt_testbed.experiments.page import Section, paragraphs
 from microopt_testbed.experiments.settings import ORACLE
 from microopt_testbed.experiments.store import Outcome
-from microopt_testbed.experiments.tables import NONE, markdown, number
+from microopt_testbed.experiments.tables import NONE, markdown, number, signed_percent
 from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
 
 APPROACHES = (ORACLE, "microopt", "microopt-paper", "atlas", "cadrl", "peak")
@@ -72,5 +72,5 @@ def _shown(row: list[tables.Cell]) -> list[str]:
         for cell, places in zip(row, digits, strict=True)
     ]
     above = row[8]
-    shown[8] = f"{100 * above:+.3f} %" if isinstance(above, float) else NONE
+    shown[8] = signed_percent(above, 3) if isinstance(above, float) else NONE
     return shown

@@ -12,12 +12,22 @@ NONE = "–"
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a rounded number, or a dash for none."""
-    return NONE if value is None else f"{value:.{digits}f}"
+    return NONE if value is None else f"{_rounded(value, digits):.{digits}f}"
 
 
 def percent(value: float | None, digits: int = 2) -> str:
     """Return a share in percent, or a dash for none."""
-    return NONE if value is None else f"{100 * value:.{digits}f} %"
+    return NONE if value is None else f"{number(100 * value, digits)} %"
+
+
+def signed_percent(value: float, digits: int = 4) -> str:
+    """Return a share in percent with its sign."""
+    return f"{_rounded(100 * value, digits):+.{digits}f} %"
+
+
+def _rounded(value: float, digits: int) -> float:
+    """Return a number without the minus that rounding to zero would leave."""
+    return round(value, digits) + 0.0
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
