@@ -325,6 +325,14 @@ def test_extrapolation_is_said(slice_problem, problem, random_network):
     assert "model m extrapolates: users 20 (trained 0 to 10)" in answer.reason
 
 
+def test_bounds_beyond_what_the_model_saw_are_said(slice_problem, problem, random_network):
+    bounds = {"gnb_cpu": (0.0, 120.0), "transport_bandwidth": (0.0, 100.0)}
+    one = slice_problem(users=(2.0,), beta=0.9, bounds=bounds)
+    answer = SOLVER.solve(problem(one), {"m": random_network(0)}).slices[0]
+    beyond = "bounds reach beyond what model m was trained for: gnb_cpu 0 to 120 (trained 0 to 100)"
+    assert answer.reason == beyond
+
+
 def test_solvers_are_made_by_name():
     assert {create(name).name for name in SOLVERS} == set(SOLVERS) >= {"microopt", "peak"}
     with pytest.raises(ConfigError, match=r"'atlas-x' is not known here; choose one of \['"):

@@ -82,8 +82,21 @@ def _sentences(pool: Pool, plan: Plan, place: int, reached: float, met: bool) ->
             f"slice {one.slice}: the best reachable degradation within its bounds is {reached:.4g}, "
             f"threshold {threshold:g}"
         )
-    outside = _outside_training(pool, place, plan.allocations[place])
-    return [*sentences, *([outside] if outside else [])]
+    outside = (_outside_training(pool, place, plan.allocations[place]), _bounds_beyond_training(pool, place))
+    return [*sentences, *(sentence for sentence in outside if sentence)]
+
+
+def _bounds_beyond_training(pool: Pool, place: int) -> str:
+    """Return a sentence that names the bounds that let an allocation be where the model was never measured."""
+    one = pool.slices[place]
+    beyond = [
+        f"{resource.name} {bounds.floor:.6g} to {bounds.ceiling:.6g} "
+        f"(trained {resource.trained.low:g} to {resource.trained.high:g})"
+        for resource in pool.models[one.model].header.resources
+        for bounds in [one.bounds[resource.name]]
+        if bounds.floor < resource.trained.low or bounds.ceiling > resource.trained.high
+    ]
+    return f"bounds reach beyond what model {one.model} was trained for: {', '.join(beyond)}" if beyond else ""
 
 
 def _outside_training(pool: Pool, place: int, allocation: Tensor) -> str:
