@@ -65,3 +65,19 @@ def test_without_time_nothing_is_begun():
     asked, _, _ = leontief(4)
     walked = walk(asked, screen(asked, 64).starts(asked, 2), Clock(60.0))
     assert refined(asked, walked, Clock(0.0), 2) is walked
+
+
+class ShortHops(Clock):
+    """Has time for the first walks, but none for hops."""
+
+    def part(self, share):
+        return Clock(0.0)
+
+
+def test_what_is_cut_short_is_not_called_settled():
+    asked, _, _ = leontief(3)
+    assert bool(descend(asked, Clock(60.0)).settled)
+    found = descend(asked, ShortHops(60.0))
+    assert bool(found.feasible)
+    assert bool(found.walked.best()[2])
+    assert not bool(found.settled)

@@ -19,6 +19,7 @@ _WARM_SHARE = 4
 _WARM_RADIUS = 0.03
 _WARM_STEPS = 10
 _TOP_UP_STEPS = 60
+_HOPPING_SHARE = 0.5
 _EDGE = 1e-4
 
 
@@ -26,7 +27,7 @@ _EDGE = 1e-4
 class Found:
     """What was found for a batch's S slices: points [S, K] of the unit cube, and what they are worth.
 
-    `feasible` [S]: E(β) is within the threshold. `settled` [S]: the walk to the point came to its end. `screened`
+    `feasible` [S]: E(β) is within the threshold. `settled` [S]: the walks came to their end in time. `screened`
     and `walked` are all that was seen, for other prices.
     """
 
@@ -50,13 +51,16 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     walked = (
         walk(batch, starts, clock) if current is None else walk(batch, starts, clock, _WARM_RADIUS, _WARM_STEPS)
     )
+    whole = True
     if batch.floors.shape[1] > 2:
-        walked = refined(batch, walked, clock, _affordable(batch, _WALK_ROWS, _STARTS, share), share)
+        hopping = clock.part(_HOPPING_SHARE)  # the rest is for sharing what is scarce
+        walked = refined(batch, walked, hopping, _affordable(batch, _WALK_ROWS, _STARTS, share), share)
+        whole = not hopping.expired
     points, cost, settled = walked.best()
     feasible = torch.isfinite(cost)
     if not bool(feasible.all()):
         points, feasible = _topped_up(batch, screened, points, feasible, clock)
-    return Found(points, feasible, settled & feasible, screened, walked)
+    return Found(points, feasible, settled & feasible & whole, screened, walked)
 
 
 def _affordable(batch: Batch, rows: int, limits: tuple[int, int], share: int = 1) -> int:

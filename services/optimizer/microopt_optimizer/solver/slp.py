@@ -48,10 +48,10 @@ class Walked:
         return Walked(*(torch.cat(pair, dim=1) for pair in pairs))
 
     def best(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return each slice's cheapest point [S, K], its cost [S] and whether it is settled [S]."""
+        """Return each slice's cheapest point [S, K], its cost [S], and whether an ended walk is as good [S]."""
         cost, index = self.cost.min(dim=1)
-        rows = torch.arange(index.shape[0])
-        return self.points[rows, index], cost, self.settled[rows, index]
+        settled = self.settled & (self.cost <= cost.unsqueeze(1) + _SETTLED_SLACK)
+        return self.points[torch.arange(index.shape[0]), index], cost, settled.any(dim=1)
 
 
 @dataclass
