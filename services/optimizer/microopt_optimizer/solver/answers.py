@@ -12,6 +12,8 @@ from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.descent import degradation_prices
 from microopt_optimizer.solver.pool import Pool
 
+_LONGEST_REASON = 2000  # of what a message may hold: a remark must not cost the answer
+
 
 @dataclass
 class Plan:
@@ -61,7 +63,7 @@ def slice_solutions(pool: Pool, plan: Plan) -> list[SliceSolution]:
                 expected_degradation=reached,
                 degradation_price=float(degradation_price[place]) if met else None,
                 cost=float(cost[place]),
-                reason="; ".join(_sentences(pool, plan, place, reached, met)),
+                reason="; ".join(_sentences(pool, plan, place, reached, met))[:_LONGEST_REASON],
             )
         )
     return answers
