@@ -132,10 +132,14 @@ async def test_a_slice_with_bounds_that_its_pool_has_not_starves_no_other_and_is
     async with running(router(), broker.url), running(optimizer(), broker.url):
         await forecast_both(bus, make_forecast, duration_s=30.0)
         await eventually(lambda: allocated(bus, "1"))
+        reasons = await eventually(lambda: _unusable(logged))
         await bus.put_spec(streams.SLICES, "2", make_slice("2"))
         await eventually(lambda: allocated(bus, "1", "2"))
-    reasons = {line["reason"] for line in logged if line["event"] == "slice_unusable"}
     assert reasons == {"slice 2 has bounds for upf_cpu, which pool edge has not"}
+
+
+async def _unusable(logged) -> set[str]:
+    return {line["reason"] for line in logged if line["event"] == "slice_unusable"}
 
 
 async def test_a_pool_that_is_not_there_yet_holds_its_round_up_but_does_not_lose_it(
