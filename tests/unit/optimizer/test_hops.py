@@ -13,6 +13,7 @@ from microopt_optimizer.solver.screen import screen
 from microopt_optimizer.solver.slp import walk
 
 USERS, QOS, STD = 2.0, 3.0, 0.5
+UNSURE = torch.tensor([True])
 QUANTILE = statistics.NormalDist().inv_cdf(0.9)
 
 
@@ -28,8 +29,13 @@ def leontief(resources):
         mean = (per_unit * allocation).amin(-1) / users
         return normal(mean, torch.full_like(mean, STD))
 
+    return asked_of(model, prices), prices, USERS * (QOS + QUANTILE * STD) / per_unit
+
+
+def asked_of(model, prices):
+    resources = prices.shape[0]
     one = torch.ones(1, resources, dtype=torch.float64)
-    asked = Batch(
+    return Batch(
         field=FunctionField(model, USERS * one[:, :1], one[:, :1], torch.tensor([QOS]).double(), True),
         position=(0,),
         columns=torch.arange(resources).unsqueeze(0),
@@ -38,7 +44,6 @@ def leontief(resources):
         prices=prices.unsqueeze(0),
         threshold=torch.tensor([0.1], dtype=torch.float64),
     )
-    return asked, prices, USERS * (QOS + QUANTILE * STD) / per_unit
 
 
 @pytest.mark.parametrize("resources", [2, 3, 4, 8])
@@ -55,8 +60,10 @@ def test_without_hops_it_is_missed():
     asked, prices, exact = leontief(8)
     walked = walk(asked, screen(asked, 1024).starts(asked, 16), Clock(60.0))
     alone = walked.best()[0]
-    hopped = refined(asked, walked, Clock(60.0), 16).best()[0]
-    cost, better = (float(asked.allocations(one.unsqueeze(1)).flatten() @ prices) for one in (alone, hopped))
+    hopped, _ = refined(asked, walked, UNSURE, Clock(60.0), 16)
+    cost, better = (
+        float(asked.allocations(one.unsqueeze(1)).flatten() @ prices) for one in (alone, hopped.best()[0])
+    )
     assert cost > 1.1 * float(exact @ prices)
     assert better < 1.01 * float(exact @ prices)
 
@@ -64,7 +71,9 @@ def test_without_hops_it_is_missed():
 def test_without_time_nothing_is_begun():
     asked, _, _ = leontief(4)
     walked = walk(asked, screen(asked, 64).starts(asked, 2), Clock(60.0))
-    assert refined(asked, walked, Clock(0.0), 2) is walked
+    again, ended = refined(asked, walked, UNSURE, Clock(0.0), 2)
+    assert again is walked
+    assert not bool(ended)
 
 
 class ShortHops(Clock):
@@ -74,8 +83,9 @@ class ShortHops(Clock):
         return Clock(0.0)
 
 
-def test_what_is_cut_short_is_not_called_settled():
-    asked, _, _ = leontief(3)
+def test_what_is_cut_short_is_not_called_settled(cobb_douglas):
+    model = cobb_douglas(exponents={"gnb_cpu": 0.5, "transport_bandwidth": 0.5, "upf_cpu": 0.5})
+    asked = asked_of(model, torch.ones(3, dtype=torch.float64))
     assert bool(descend(asked, Clock(60.0)).settled)
     found = descend(asked, ShortHops(60.0))
     assert bool(found.feasible)

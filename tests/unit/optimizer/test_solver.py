@@ -66,6 +66,21 @@ def test_the_optimum_in_closed_form_is_found(cobb_douglas, slice_problem, proble
     assert answer.reason == ""
 
 
+@pytest.mark.parametrize("ceiling", [30.0, 100.0, 1e3, 1e4])
+@pytest.mark.parametrize("before", [None, 0.7, 1.5])
+def test_ceilings_far_above_what_is_needed_hide_no_optimum(cobb_douglas, slice_problem, problem, ceiling, before):
+    for exponents in ((0.8, 0.3), (0.2, 0.7), (0.5, 0.7)):
+        model = cobb_douglas(dict(zip(ETA, exponents, strict=True)))
+        exact = model.cheapest(2.0, 3.0, ETA)
+        current = (
+            {} if before is None else {n: max(0.5, v) for n, v in model.cheapest(2.0 * before, 3.0, ETA).items()}
+        )
+        one = slice_problem(bounds={name: (0.5, ceiling) for name in ETA}, current=current)
+        answer = SOLVER.solve(problem(one), {"m": model}).slices[0]
+        assert answer.cost == pytest.approx(sum(ETA[name] * exact[name] for name in exact), rel=1e-5)
+        assert answer.status == "optimal"
+
+
 def test_the_degradation_price_is_the_slope_of_the_least_cost(cobb_douglas, slice_problem, problem):
     answer = SOLVER.solve(problem(slice_problem()), {"m": cobb_douglas()}).slices[0]
     # The cost is proportional to q_thresh + z std, with z the quantile of 1 - beta.

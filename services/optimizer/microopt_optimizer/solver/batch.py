@@ -46,6 +46,10 @@ class Cube:
         total = cost.sum(-1, keepdim=True)
         return torch.where(total > 0.0, cost / total, torch.zeros_like(cost))
 
+    def share(self, cost: Tensor) -> Tensor:
+        """Return costs of allocations [S] as shares of all spans' cost, 0 at the floors and 1 at the ceilings."""
+        return (cost - (self.prices * self.floors).sum(-1)) / (self.prices * self.span).sum(-1).clamp(min=1e-300)
+
     def allocations(self, points: Tensor) -> Tensor:
         """Return the allocations at points of the unit cube, [S, N, K]."""
         low, high = self.floors.unsqueeze(1), self.ceilings.unsqueeze(1)
@@ -60,6 +64,10 @@ class Cube:
     def points(self, allocations: Tensor) -> Tensor:
         """Return where in the unit cube one allocation a slice is, [S, K]; see `inside`."""
         return self.inside(allocations.unsqueeze(1)).squeeze(1)
+
+    def translated(self, points: Tensor, other: "Cube") -> Tensor:
+        """Return where points [S, N, K] of this cube are in another one of the same slices with other bounds."""
+        return points if other is self else other.inside(self.allocations(points))
 
     def chosen(self, rows: Sequence[int]) -> Self:
         """Return the cube of some of its slices."""

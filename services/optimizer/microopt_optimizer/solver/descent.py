@@ -1,6 +1,6 @@
 """Each slice by itself at given prices: look around, walk from the best places, bring near what cannot be met."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -8,12 +8,14 @@ from torch import Tensor
 from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.batch import Batch
 from microopt_optimizer.solver.hops import refined
-from microopt_optimizer.solver.screen import Screened, screen
-from microopt_optimizer.solver.slp import Walked, walk
+from microopt_optimizer.solver.screen import Screened
+from microopt_optimizer.solver.slp import Walked, are_few, walk
+from microopt_optimizer.solver.zoom import look
 
 _SCREEN_ROWS = 2_000_000  # rows of a model in all: many slices are looked at more coarsely, not too late
 _WALK_ROWS = 65_536
-_POINTS = (64, 1024)
+_LEAST_POINTS = 64
+_POINTS_PER_RESOURCE = 256
 _STARTS = (4, 16)
 _WARM_SHARE = 4
 _WARM_RADIUS = 0.03
@@ -21,6 +23,7 @@ _WARM_STEPS = 10
 _TOP_UP_STEPS = 60
 _HOPPING_SHARE = 0.5
 _EDGE = 1e-4
+_SURE_RESOURCES = 2
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,32 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     `current` [S, K], last interval's points, spares steps, and where slices are many most of looking around.
     """
     share = 1 if current is None else _WARM_SHARE
-    screened = screen(batch, _affordable(batch, _SCREEN_ROWS, _POINTS, share))
-    starts = screened.starts(batch, _affordable(batch, _WALK_ROWS, _STARTS, share))
-    if current is not None:
-        starts = torch.cat([current.unsqueeze(1), starts], dim=1)
-    walked = (
-        walk(batch, starts, clock) if current is None else walk(batch, starts, clock, _WARM_RADIUS, _WARM_STEPS)
+    count = _affordable(batch, _WALK_ROWS, _STARTS, share)
+    seen_at = _affordable(
+        batch, _SCREEN_ROWS, (_LEAST_POINTS, _POINTS_PER_RESOURCE * batch.floors.shape[1]), share
     )
-    whole = True
-    if batch.floors.shape[1] > 2:
-        hopping = clock.part(_HOPPING_SHARE)  # the rest is for sharing what is scarce
-        walked = refined(batch, walked, hopping, _affordable(batch, _WALK_ROWS, _STARTS, share), share)
-        whole = not hopping.expired
+    near, screened, seen = look(batch, seen_at, are_few(batch, count), clock)
+    starts = screened.starts(near, count)
+    if current is None:
+        walked = walk(near, starts, clock)
+    else:
+        last = batch.translated(current.unsqueeze(1), near)
+        walked = walk(near, torch.cat([last, starts], dim=1), clock, _WARM_RADIUS, _WARM_STEPS)
+    hopping = clock.part(_HOPPING_SHARE)  # the rest is for sharing what is scarce
+    walked, ended = refined(near, walked, _unsure(near, walked), hopping, count)
+    walked = replace(walked, points=near.translated(walked.points, batch))
     points, cost, settled = walked.best()
     feasible = torch.isfinite(cost)
     if not bool(feasible.all()):
-        points, feasible = _topped_up(batch, screened, points, feasible, clock)
-    return Found(points, feasible, settled & feasible & whole, screened, walked)
+        points, feasible = _topped_up(batch, seen, points, feasible, clock)
+    return Found(points, feasible, settled & feasible & ended, seen, walked)
+
+
+def _unsure(batch: Batch, walked: Walked) -> Tensor:
+    """Return the slices [S] that are worth walking again: with many resources all, with two those not settled."""
+    if batch.floors.shape[1] > _SURE_RESOURCES:
+        return torch.ones_like(batch.threshold, dtype=torch.bool)
+    return ~walked.best()[2] & are_few(batch, walked.cost.shape[1])
 
 
 def _affordable(batch: Batch, rows: int, limits: tuple[int, int], share: int = 1) -> int:

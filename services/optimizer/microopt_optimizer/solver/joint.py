@@ -14,6 +14,7 @@ from microopt_optimizer.solver.pool import Pool
 from microopt_optimizer.solver.prices import Columns, Priced, price
 from microopt_optimizer.solver.shortage import within
 from microopt_optimizer.solver.slp import walk
+from microopt_optimizer.solver.zoom import narrowed
 
 _ROUNDS = 10
 _RADII = (0.2, 0.1, 0.05, 0.02)
@@ -64,17 +65,19 @@ class Coordinator:
         choice = columns.least(priced.prices)[1][:, 0] if priced.choice is None else priced.choice
         chosen = columns.chosen(choice)
         if len(places) <= _FEW:
-            chosen = exchanged(self._pool, self._clock, columns, places, chosen, capacity)
+            near = self._near(places, chosen, capacity)
+            chosen = exchanged(near, self._clock, columns, places, chosen, capacity)
         if not within(chosen, capacity):
             return Joint(None, priced.prices, bound, False)
         if len(places) <= _FEW:
-            chosen = with_slack_used(self._pool, self._clock, places, chosen, capacity)
+            near = self._near(places, chosen, capacity)
+            chosen = with_slack_used(near, self._clock, places, chosen, capacity)
         cost = float((chosen @ self._pool.weights).sum())
         return Joint(chosen, priced.prices, min(bound, cost), settled and cost - bound <= _CLOSED * cost)
 
     def _rounds(self, places: list[int], capacity: Tensor, start: Tensor) -> tuple[Priced, float, bool]:
         """Return the last prices with the cheapest choice, the dual's value, and whether time sufficed."""
-        weights, tried = self._pool.weights, []
+        weights, tried = self._pool.weights, [torch.zeros_like(capacity)]  # their own bests answer these
         priced = price(self._columns.select(places), capacity, weights, start)
         for index in range(_ROUNDS):
             if self._clock.expired:
@@ -89,8 +92,18 @@ class Coordinator:
                 if cost - bound <= _CLOSE * cost:
                     break
         columns = self._columns.select(places)
-        bound = max((columns.bound(prices, capacity) for prices in tried), default=0.0)
+        bound = max(columns.bound(prices, capacity) for prices in tried)
         return priced, bound, not self._clock.expired
+
+    def _near(self, places: list[int], chosen: Tensor, capacity: Tensor) -> Pool:
+        """Return the pool within bounds worth looking at, as its slices need not cost more than a choice does."""
+        if not within(chosen, capacity):
+            return self._pool
+        own = self._own @ self._pool.weights
+        limit = own + ((chosen @ self._pool.weights).sum() - own[places].sum())
+        return self._pool.with_batches(
+            [narrowed(batch, batch.share(limit[list(batch.position)]))[0] for batch in self._pool.batches]
+        )
 
     def _answer(self, places: list[int], prices: Tensor, round_: int) -> None:
         """Let slices answer prices, each from the cheapest allocations known of it; later rounds look less far."""
@@ -106,8 +119,9 @@ class Coordinator:
             mine = known[list(part.position)]
             starts = mine.gather(2, part.columns.unsqueeze(1).expand(-1, mine.shape[1], -1))
             dearer = part.with_capacity_prices(prices)
-            walked = walk(dearer, dearer.inside(starts), self._clock, radius, _ANSWER_STEPS)
-            self._add(batch, rows, walked.points, walked.cost < torch.inf)
+            near, _ = narrowed(dearer, (dearer.inside(starts) * dearer.units().unsqueeze(1)).sum(-1).amin(1))
+            walked = walk(near, near.inside(starts), self._clock, radius, _ANSWER_STEPS)
+            self._add(batch, rows, near.translated(walked.points, dearer), walked.cost < torch.inf)
 
     def _add(self, batch: Batch, rows: list[int], points: Tensor, feasible: Tensor) -> None:
         """Add the feasible ones of points [n, N, K] of a batch's `rows` to the columns."""

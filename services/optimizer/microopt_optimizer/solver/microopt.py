@@ -20,11 +20,11 @@ from microopt_optimizer.solver.shortage import share_out, within
 class MicroOptSolver:
     """Holds every SLA at the least cost found.
 
-    A status is `optimal` when the walk to the allocation came to its end: no step promises anything cheaper; where
-    capacities bind, the joint cost must also be within 0.1 % of the dual's value. The model is not convex: this is
-    the best of many local minima, not a proof. `feasible` is one that holds the SLA but was cut short by the
-    deadline or failed that test; `infeasible` one that does not hold it. Problems are
-    solved on the device that their models are on.
+    A status is `optimal` when the walks to the allocation came to their end, with the last steps gaining next to
+    nothing; where capacities bind, when the joint cost is within 0.1 % of the dual's value. The model is not
+    convex: this is the best of many local minima, not a proof. `feasible` is one that holds the SLA but was cut
+    short by the deadline or failed that test; `infeasible` one that does not hold it. Problems are solved on the
+    device that their models are on.
     """
 
     name = "microopt"

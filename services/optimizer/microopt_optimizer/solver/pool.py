@@ -1,11 +1,13 @@
 """A problem as a solver keeps it: batches by model, and allocations [S, R] over all of the pool's resources."""
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
 from microopt.messages import Problem, SliceProblem
 from microopt_optimizer.solver.base import Models
-from microopt_optimizer.solver.batch import Cube
+from microopt_optimizer.solver.batch import Batch, Cube
 from microopt_optimizer.solver.grouping import batches
 
 
@@ -27,6 +29,12 @@ class Pool:
     def slices(self) -> list[SliceProblem]:
         """Return the slices of the problem."""
         return self.problem.slices
+
+    def with_batches(self, batches: list[Batch]) -> "Pool":
+        """Return the pool with other batches of its slices."""
+        other = copy(self)
+        other.batches = batches
+        return other
 
     def spread(self, batch: Cube, allocations: Tensor) -> Tensor:
         """Return a batch's allocations [S, N, K] over all of the pool's resources, [S, N, R]."""

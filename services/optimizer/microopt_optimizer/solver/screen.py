@@ -11,6 +11,7 @@ from microopt_optimizer.solver.batch import Batch
 
 _MAX_CORNER_RESOURCES = 8
 _SEPARATION = 0.08
+_DIAGONAL = tuple(2.0**-power for power in range(1, 8))
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def _landmarks(resources: int) -> Tensor:
         corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=resources)), dtype=torch.float64)
     else:
         corners = torch.tensor([[0.0] * resources, [1.0] * resources], dtype=torch.float64)
-    return torch.cat([corners, torch.full((1, resources), 0.5, dtype=torch.float64)])
+    diagonal = torch.tensor(_DIAGONAL, dtype=torch.float64).unsqueeze(1).expand(-1, resources)
+    return torch.cat([corners, diagonal])
 
 
 def _take(points: Tensor, index: Tensor) -> Tensor:

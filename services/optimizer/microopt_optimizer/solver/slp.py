@@ -15,13 +15,15 @@ from microopt_optimizer.solver.batch import Batch
 
 FIRST_RADIUS = 0.1
 STEPS = 16
-_LAST_RADIUS = 1e-5
-_LARGEST_RADIUS = 0.5
+_TRIED_RADII = (1e-9, 0.5)
 _FACTORS = (2.0, 0.4)
 _FACTORS_OF_FEW = (2.0, 1.2, 0.8, 0.5, 0.3, 0.2, 0.1, 0.06, 0.03, 0.01)
 _FEW_ROWS = 4096
 _SETTLED_RADIUS = 1e-3
 _SETTLED_SLACK = 1e-5
+_STANDSTILL = 1e-6
+_LATELY = 3
+_LEAST_SHARE = 0.375
 _RESTORING_STEPS = 3
 _RESTORING_RADIUS = 0.02
 _PENALTIES = (0.3, 1e3)
@@ -34,8 +36,8 @@ _INVERSE_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 class Walked:
     """Where each of P starts ended: a strictly feasible point [S, P, K], and its cost [S, P], infinite if none.
 
-    Costs are shares of all spans' cost. `settled` [S, P] says that the steps had become small, and that restoring
-    feasibility then cost next to nothing.
+    Costs are shares of all spans' cost. `settled` [S, P] says that the steps had become small and gained next to
+    nothing, and that restoring feasibility then cost next to nothing.
     """
 
     points: Tensor
@@ -46,6 +48,18 @@ class Walked:
         """Return these walks and others of the same slices."""
         pairs = ((self.points, other.points), (self.cost, other.cost), (self.settled, other.settled))
         return Walked(*(torch.cat(pair, dim=1) for pair in pairs))
+
+    def select(self, rows: Tensor) -> "Walked":
+        """Return the walks of some slices, by their rows."""
+        return Walked(self.points[rows], self.cost[rows], self.settled[rows])
+
+    def among(self, rows: Tensor, slices: int) -> "Walked":
+        """Return the walks as those of rows of so many slices; the others have none."""
+        every = [part.new_zeros(slices, *part.shape[1:]) for part in (self.points, self.cost, self.settled)]
+        every[1].fill_(torch.inf)
+        for all_, some in zip(every, (self.points, self.cost, self.settled), strict=True):
+            all_[rows] = some
+        return Walked(*every)
 
     def best(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return each slice's cheapest point [S, K], its cost [S], and whether an ended walk is as good [S]."""
@@ -110,30 +124,49 @@ class _Ground:
         )
 
 
+def are_few(batch: Batch, starts: int) -> bool:
+    """Return whether a step from so many starts a slice costs little more than from one."""
+    return batch.field.rows * starts < _FEW_ROWS
+
+
 def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIUS, steps: int = STEPS) -> Walked:
     """Walk from `starts` [S, P, K] to nearby optima of the batch's prices, strictly feasible in the end.
 
-    Few rows cost little more than one: more radii are tried then, in half the steps. Many are walked in single
-    precision; feasibility is judged, and restored, in double.
+    They end when the best starts stand still, not before 3/8 of `steps`. Few slices get twice the steps if they
+    need them, and more radii tried in each. Many are walked in single precision; feasibility is judged, and
+    restored, in double.
     """
-    few = batch.field.rows * starts.shape[1] < _FEW_ROWS
+    few = are_few(batch, starts.shape[1])
     ground = _Ground(batch)
     rough = ground if few else _Ground(batch.rough())
     factors = starts.new_tensor(_FACTORS_OF_FEW if few else _FACTORS)
     state = rough.at(starts)
     best = _Best(state)
     radii, bend = torch.full_like(state.cost, radius), torch.zeros_like(state.cost)
-    for _ in range(steps // 2 if few else steps):
-        if clock.expired or bool((radii <= _LAST_RADIUS).all()):
+    costs, least = [best.cost], max(_LATELY, int(_LEAST_SHARE * steps))
+    for index in range(2 * steps if few else steps):
+        if clock.expired or (index >= least and _stand(costs)):
             break
         state, radii, bend = _stepped(rough, state, radii, bend, factors, best)
-    reached = state.cost
+        costs.append(best.cost)
+    reached, quiet = state.cost, _lately_gained(costs) <= _SETTLED_SLACK
     if not few:
         best = _Best(ground.at(best.points))
         state = ground.at(state.points)
     _restore(ground, state, best)
-    settled = (radii <= _SETTLED_RADIUS) & (best.cost <= reached + _SETTLED_SLACK)
+    settled = quiet & (radii <= _SETTLED_RADIUS) & (best.cost <= reached + _SETTLED_SLACK)
     return Walked(best.points, best.cost, settled)
+
+
+def _lately_gained(costs: list[Tensor]) -> Tensor:
+    """Return how much of its cost each start has lost in the last few steps; 0 while it knows none."""
+    return (costs[max(0, len(costs) - 1 - _LATELY)] - costs[-1]).nan_to_num(nan=0.0)
+
+
+def _stand(costs: list[Tensor]) -> bool:
+    """Return whether no slice's best start has gained anything to speak of lately."""
+    before, now = (cost.amin(-1) for cost in (costs[-1 - _LATELY], costs[-1]))
+    return bool(((before - now).nan_to_num(nan=0.0) <= _STANDSTILL).all())
 
 
 def _stepped(
@@ -145,7 +178,7 @@ def _stepped(
     is taken, if that is less than before; otherwise the radius falls to the least that was tried. ρ follows the
     knapsack's marginal price, and how much the edge was bent in the last step is bought off beforehand.
     """
-    tried = (radii.unsqueeze(-1) * factors).clamp(max=_LARGEST_RADIUS)
+    tried = (radii.unsqueeze(-1) * factors).clamp(*_TRIED_RADII)
     foreseen = state.excess.unsqueeze(-1) + bend.unsqueeze(-1) * tried**2
     here, slope, units = state.points.unsqueeze(2), state.slope.unsqueeze(2), ground.units.unsqueeze(1)
     moves, price = cheapest_step(here, foreseen, slope, units, tried)
