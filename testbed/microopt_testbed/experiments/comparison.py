@@ -78,27 +78,32 @@ def exactness(outcomes: Outcomes) -> str:
         text.append(f"MicroOpt does not hold {len(can_be_held) - len(gaps)} settings that can be held.")
     if len(can_be_held) < len(pairs):
         text.append(f"In {len(pairs) - len(can_be_held)} settings no allocation within the bounds holds the SLA.")
-    beside = [_beside(outcomes, name) for name in outcomes if name not in (ORACLE, "microopt")]
-    text += beside if any(beside) else ["No other approach holds the SLA with less in any setting."]
-    return " ".join(sentence for sentence in text if sentence)
+    others = [name for name in outcomes if name not in (ORACLE, "microopt")]
+    text += [sentence for name in others for sentence in _beside(outcomes, name)]
+    if others and not any(_less(outcomes, name) for name in others):
+        text.append("No other approach holds the SLA with less in any setting.")
+    return " ".join(text)
 
 
-def _beside(outcomes: Outcomes, name: str) -> str:
+def _beside(outcomes: Outcomes, name: str) -> list[str]:
     """Return whether an approach was cut short, and where it allocates less than MicroOpt."""
-    found = outcomes[name]
     text = []
-    cut = sum(one.solve_s >= DEADLINE_SHARE * DEADLINE_S for one in found)
+    cut = sum(one.solve_s >= DEADLINE_SHARE * DEADLINE_S for one in outcomes[name])
     if cut:
         text.append(f"{LABELS[name]} was cut short by its deadline of {DEADLINE_S:g} s in {cut} settings.")
-    less = [
-        1.0 - theirs.cost / ours.cost
-        for ours, theirs in zip(outcomes["microopt"], found, strict=True)
-        if theirs.holds and theirs.cost < ours.cost
-    ]
-    if less:
+    if less := _less(outcomes, name):
         most = f"by {100 * max(less):.4f} % at most"
         text.append(f"{LABELS[name]} holds the SLA with less in {len(less)} settings, {most}.")
-    return " ".join(text)
+    return text
+
+
+def _less(outcomes: Outcomes, name: str) -> list[float]:
+    """Return by what share of MicroOpt's cost an approach holds the SLA with less, where it does."""
+    return [
+        1.0 - theirs.cost / ours.cost
+        for ours, theirs in zip(outcomes["microopt"], outcomes[name], strict=True)
+        if theirs.holds and theirs.cost < ours.cost
+    ]
 
 
 def write_outcomes(lab: Lab, file: str, outcomes: Outcomes) -> None:

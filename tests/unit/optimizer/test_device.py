@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from microopt.errors import ModelError
-from microopt_optimizer.slice_model.model_file import TrainedModel
+from microopt_optimizer.slice_model.model_file import TrainedModel, save
+from microopt_optimizer.slice_model.model_store import ModelStore
 from microopt_optimizer.solver.device import device_of
 from microopt_optimizer.solver.microopt import MicroOptSolver
 from microopt_optimizer.worker.agent import OptimizerSettings
@@ -31,6 +32,14 @@ def test_what_is_solved_in_a_devices_context_is_solved_as_without(device, slice_
         for one, other in zip(plain.slices, there.slices, strict=True):
             assert other.status == one.status
             assert other.cost == pytest.approx(one.cost, rel=1e-6)
+
+
+async def test_a_device_that_cannot_take_a_model_costs_that_model_alone(random_network, tmp_path):
+    model = random_network(0)
+    save(model, tmp_path / "m.safetensors")
+    store = ModelStore(None, {"m": str(tmp_path / "m.safetensors")}, "fpga")
+    with pytest.raises(ModelError, match="model 'm': cannot be put onto fpga"):
+        await store.get("m")
 
 
 def test_models_on_several_devices_are_refused(slice_problem, problem, random_network):

@@ -158,6 +158,12 @@ def test_a_file_of_something_else_is_refused(written):
         train_file.read(written("{}", "empty.yaml"))
 
 
+def test_a_width_that_its_activation_cannot_halve_is_refused_at_once(written):
+    odd = LATENCY.replace("epochs: 3", "activation: mixed, width: 17, epochs: 3")
+    with pytest.raises(ConfigError, match="training: width 17: activation 'mixed' halves a layer"):
+        train_file.training(train_file.read(written(odd, "odd.yaml")))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [

@@ -15,8 +15,10 @@ from microopt_optimizer.slice_model.network import Architecture
 from microopt_testbed.experiments import distributions, paper, sources, tables
 from microopt_testbed.experiments.approaches import cost
 from microopt_testbed.experiments.cli import reproduce
+from microopt_testbed.experiments.comparison import exactness
 from microopt_testbed.experiments.oracle import Oracle
 from microopt_testbed.experiments.settings import BOUNDS, FULL, UNITS, WEIGHTS, Setting, constant, table_1
+from microopt_testbed.experiments.store import Outcome
 
 QUANTILE = 1.2815515655446004  # of 0.9 of the standard normal: what degradation threshold 0.1 asks for
 STD = 0.5
@@ -81,6 +83,35 @@ def test_the_oracle_weighs_atoms_by_their_users():
     light, heavy = Setting((2.0, 4.0), (0.9, 0.1), 4.0, 0.2), Setting((2.0, 4.0), (0.6, 0.4), 4.0, 0.2)
     oracle = Oracle(Root(), 100)
     assert cost(oracle.cheapest(light)) < cost(oracle.cheapest(heavy))
+
+
+def outcome(approach, cost, solve_s=0.1):
+    return Outcome(
+        approach=approach,
+        setting=Setting((2.0,), (1.0,), 4.0, 0.1),
+        allocation={},
+        cost=cost,
+        expected_degradation=0.1,
+        status="feasible",
+        solve_s=solve_s,
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "said", "unsaid"),
+    [
+        ({}, "median gap +0", "other approach"),
+        ({"peak": outcome("peak", 1.5)}, "No other approach holds the SLA with less", "cut short"),
+        ({"peak": outcome("peak", 1.5, 1e9)}, "cut short by its deadline", "holds the SLA with less in 1"),
+        ({"peak": outcome("peak", 1.5, 1e9)}, "No other approach holds the SLA with less", "in 1 settings, by"),
+        ({"peak": outcome("peak", 0.5)}, "with less in 1 settings, by 50.0000 %", "No other approach"),
+    ],
+)
+def test_what_is_said_of_others_beside_the_oracle(others, said, unsaid):
+    outcomes = {"oracle": [outcome("oracle", 1.0)], "microopt": [outcome("microopt", 1.0)]}
+    text = exactness(outcomes | {name: [one] for name, one in others.items()})
+    assert said in text
+    assert unsaid not in text
 
 
 @pytest.mark.parametrize("centre", [1, 3, 5])

@@ -58,7 +58,7 @@ class IndependentSolver(ABC):
 
         allocations, shorted = share_out(ranks, wanted, pool.floors, pool.capacity, fit)
         settled = [False] * len(pool.slices)
-        return Plan(allocations, settled, shorted, torch.zeros_like(pool.capacity), reasons, frozenset(reasons))
+        return Plan(allocations, settled, shorted, None, reasons, frozenset(reasons))
 
     def considers(self, one: SliceProblem) -> bool:
         """Return whether the slice needs more than its floors: by default, whether it expects any traffic."""

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from microopt_optimizer.slice_model.dataset import Dataset, Split
-from microopt_optimizer.slice_model.network import Activation, Architecture, Monotone
+from microopt_optimizer.slice_model.network import Activation, Architecture, Monotone, even_width
 
 Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
 
@@ -53,6 +53,9 @@ class TrainingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     per_user: bool = False
     monotone: bool = False
     """More of a resource never makes the QoS worse."""
+
+    def __post_init__(self) -> None:
+        even_width(self.activation, self.width)
 
     def shortened(self, epochs: int) -> "TrainingConfig":
         """Return the same with another number of epochs, and as many for the spread in proportion."""

@@ -56,9 +56,16 @@ class ModelStore:
         return known[1] if known and known[0] == stamp else None
 
     async def _load(self, name: str, stamp: str, data: bytes) -> TrainedModel:
-        model = await asyncio.to_thread(model_file.load, data, name)
-        model.network.to(self._device)
+        model = await asyncio.to_thread(self._placed, data, name)
         self._loaded[name] = (stamp, model)
+        return model
+
+    def _placed(self, data: bytes, name: str) -> TrainedModel:
+        model = model_file.load(data, name)
+        try:
+            model.network.to(self._device)
+        except RuntimeError as error:
+            raise ModelError(f"model {name!r}: cannot be put onto {self._device}: {error}") from error
         return model
 
     async def _info(self, name: str) -> ObjectInfo:

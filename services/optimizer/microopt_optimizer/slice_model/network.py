@@ -18,6 +18,12 @@ Activation = Literal["relu", "mixed", "tanh"]
 Monotone = Literal["no", "rising", "falling"]
 
 
+def even_width(activation: Activation, width: int) -> None:
+    """Raise ValueError where an activation cannot do with an odd width."""
+    if activation == "mixed" and width % 2:
+        raise ValueError(f"width {width}: activation 'mixed' halves a layer, which takes an even width")
+
+
 class Architecture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The shape of a slice model: inputs are the users and the resources, in this order. Default: the paper's.
 
@@ -38,8 +44,7 @@ class Architecture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     monotone: Monotone = "no"
 
     def __post_init__(self) -> None:
-        if self.activation == "mixed" and self.width % 2:
-            raise ValueError(f"width {self.width}: activation 'mixed' halves a layer, which takes an even width")
+        even_width(self.activation, self.width)
 
     @property
     def resources(self) -> int:

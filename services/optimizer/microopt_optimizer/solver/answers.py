@@ -19,13 +19,14 @@ _LONGEST_REASON = 2000  # of what a message may hold: a remark must not cost the
 class Plan:
     """Allocations [S, R] with what is known of each slice's: settled, shorted, and a sentence to begin with.
 
-    `judged` overrides what E(β) alone would say of a slice: it is infeasible for the reason given in `reasons`.
+    `prices` are those of the capacities [R], None where unknown. `judged` overrides what E(β) alone would say of a
+    slice: it is infeasible for the reason given in `reasons`.
     """
 
     allocations: Tensor
     settled: list[bool]
     shorted: list[bool]
-    prices: Tensor
+    prices: Tensor | None
     reasons: dict[int, str] = field(default_factory=dict)
     judged: frozenset[int] = frozenset()
 
@@ -38,7 +39,7 @@ def solution(optimizer: str, pool: Pool, plan: Plan, clock: Clock, cost_bound: f
         optimizer=optimizer,
         slices=slice_solutions(pool, plan),
         version=microopt.__version__,
-        capacity_prices=dict(zip(pool.names, plan.prices.tolist(), strict=True)),
+        capacity_prices={} if plan.prices is None else dict(zip(pool.names, plan.prices.tolist(), strict=True)),
         cost_bound=cost_bound,
         solve_s=clock.elapsed_s,
     )
@@ -121,7 +122,7 @@ def _outside_training(pool: Pool, place: int, allocation: Tensor) -> str:
 def _degradation_prices(pool: Pool, plan: Plan) -> Sequence[float]:
     prices = torch.zeros(len(pool.slices), dtype=torch.float64)
     for batch in pool.batches:
-        dearer = batch.with_capacity_prices(plan.prices)
+        dearer = batch if plan.prices is None else batch.with_capacity_prices(plan.prices)
         points = batch.points(pool.gather(batch, plan.allocations))
         prices[list(batch.position)] = degradation_prices(dearer, points)
     result: list[float] = prices.clamp(max=1e12).tolist()

@@ -23,7 +23,9 @@ def test_the_peak_rules_whatever_the_forecast(cobb_douglas, slice_problem, probl
 
 def test_a_peak_that_cannot_be_met_gets_the_ceilings(cobb_douglas, slice_problem, problem):
     one = slice_problem(peak=PeakSla(users=1000.0))
-    answer = PeakSolver().solve(problem(one), {"m": cobb_douglas()}).slices[0]
+    solution = PeakSolver().solve(problem(one), {"m": cobb_douglas()})
+    assert solution.capacity_prices == {}  # unknown, not free
+    answer = solution.slices[0]
     assert answer.status == "infeasible"
     assert answer.allocation == {"gnb_cpu": 100.0, "transport_bandwidth": 100.0}
     assert "slice 1-000001: nothing within its bounds keeps 1000 users" in answer.reason
