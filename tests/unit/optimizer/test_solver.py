@@ -7,6 +7,7 @@ import torch
 
 from microopt.errors import ConfigError, InvalidMessageError, ModelError
 from microopt_optimizer.slice_model.distribution import expected_degradation
+from microopt_optimizer.solver.answers import listed
 from microopt_optimizer.solver.choice import undominated
 from microopt_optimizer.solver.microopt import MicroOptSolver
 from microopt_optimizer.solver.registry import SOLVERS, create
@@ -346,6 +347,17 @@ def test_bounds_beyond_what_the_model_saw_are_said(slice_problem, problem, rando
     answer = SOLVER.solve(problem(one), {"m": random_network(0)}).slices[0]
     beyond = "bounds reach beyond what model m was trained for: gnb_cpu 0 to 120 (trained 0 to 100)"
     assert answer.reason == beyond
+
+
+def test_nothing_is_said_of_a_model_that_was_not_asked(slice_problem, problem, random_network):
+    bounds = {"gnb_cpu": (0.0, 120.0), "transport_bandwidth": (0.0, 100.0)}
+    one = slice_problem(users=(0.0,), bounds=bounds)
+    assert SOLVER.solve(problem(one), {"m": random_network(0)}).slices[0].reason == ""
+
+
+def test_a_long_list_of_remarks_is_cut_with_their_number():
+    assert listed("ab") == "a, b"
+    assert listed("abcdefgh") == "a, b, c, d, e, f and 2 more"
 
 
 def test_solvers_are_made_by_name():

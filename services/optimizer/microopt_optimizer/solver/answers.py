@@ -10,8 +10,10 @@ import microopt
 from microopt.messages import SliceSolution, Solution, Status
 from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.descent import degradation_prices
+from microopt_optimizer.solver.grouping import has_traffic
 from microopt_optimizer.solver.pool import Pool
 
+_MOST_NAMED = 6
 _LONGEST_REASON = 2000  # of what a message may hold: a remark must not cost the answer
 
 
@@ -85,8 +87,10 @@ def _sentences(pool: Pool, plan: Plan, place: int, reached: float, met: bool) ->
             f"slice {one.slice}: the best reachable degradation within its bounds is {reached:.4g}, "
             f"threshold {threshold:g}"
         )
-    outside = (_outside_training(pool, place, plan.allocations[place]), _bounds_beyond_training(pool, place))
-    return [*sentences, *(sentence for sentence in outside if sentence)]
+    if has_traffic(one):
+        outside = (_outside_training(pool, place, plan.allocations[place]), _bounds_beyond_training(pool, place))
+        sentences += [sentence for sentence in outside if sentence]
+    return sentences
 
 
 def _bounds_beyond_training(pool: Pool, place: int) -> str:
@@ -99,14 +103,15 @@ def _bounds_beyond_training(pool: Pool, place: int) -> str:
         for bounds in [one.bounds[resource.name]]
         if bounds.floor < resource.trained.low or bounds.ceiling > resource.trained.high
     ]
-    return f"bounds reach beyond what model {one.model} was trained for: {', '.join(beyond)}" if beyond else ""
+    return f"bounds reach beyond what model {one.model} was trained for: {listed(beyond)}" if beyond else ""
 
 
 def _outside_training(pool: Pool, place: int, allocation: Tensor) -> str:
     """Return a sentence that names the inputs for which the model was never measured, or nothing."""
     one = pool.slices[place]
     header = pool.models[one.model].header
-    expected = [users for users, weight in zip(one.traffic.users, one.traffic.weights, strict=True) if weight > 0]
+    pairs = zip(one.traffic.users, one.traffic.weights, strict=True)
+    expected = [users for users, weight in pairs if users > 0.0 and weight > 0.0]
     inputs = [("users", min(expected), header.users), ("users", max(expected), header.users)]
     for resource in header.resources:
         value = float(allocation[pool.names.index(resource.name)])
@@ -114,9 +119,15 @@ def _outside_training(pool: Pool, place: int, allocation: Tensor) -> str:
     outside = [
         f"{name} {value:.6g} (trained {trained.low:g} to {trained.high:g})"
         for name, value, trained in inputs
-        if value > 0.0 and not trained.low <= value <= trained.high
+        if not trained.low <= value <= trained.high
     ]
-    return f"model {one.model} extrapolates: {', '.join(dict.fromkeys(outside))}" if outside else ""
+    return f"model {one.model} extrapolates: {listed(list(dict.fromkeys(outside)))}" if outside else ""
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return the first few of the parts in a line, and how many more there are."""
+    more = len(parts) - _MOST_NAMED
+    return ", ".join(parts[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _degradation_prices(pool: Pool, plan: Plan) -> Sequence[float]:
