@@ -18,6 +18,7 @@ STEPS = 16
 _TRIED_RADII = (1e-9, 0.5)
 _FACTORS = (2.0, 0.4)
 _FACTORS_OF_FEW = (2.0, 1.2, 0.8, 0.5, 0.3, 0.2, 0.1, 0.06, 0.03, 0.01)
+_PRICED = 1  # which factor's step tells the price of degradation
 _FEW_ROWS = 4096
 _SETTLED_RADIUS = 1e-3
 _SETTLED_SLACK = 1e-5
@@ -183,7 +184,7 @@ def _stepped(
     here, slope, units = state.points.unsqueeze(2), state.slope.unsqueeze(2), ground.units.unsqueeze(1)
     moves, price = cheapest_step(here, foreseen, slope, units, tried)
     trials = ground.at((here + moves).clamp(0.0, 1.0))
-    penalty = (2.0 * price[..., 1]).clamp(*_PENALTIES)
+    penalty = (2.0 * price[..., _PRICED]).clamp(*_PENALTIES)
     least, index = trials.penalised(penalty.unsqueeze(-1)).min(-1, keepdim=True)
     trial, taken = trials.picked(index), _picked(tried, index)
     best.update(trial)
