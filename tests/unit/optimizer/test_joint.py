@@ -3,9 +3,11 @@
 import math
 
 import pytest
+import torch
 from msgspec.structs import replace
 from scipy.optimize import brentq
 
+from microopt_optimizer.slice_model.distribution import normal
 from microopt_optimizer.solver.microopt import MicroOptSolver
 
 CPU, BANDWIDTH = "gnb_cpu", "transport_bandwidth"
@@ -61,6 +63,46 @@ def test_price_cost_and_bound_are_those_of_the_exact_solution(
     assert scarce.capacity_prices[BANDWIDTH] == 0.0
     # No more than the least cost, and near to it.
     assert cost * (1.0 - 1e-4) <= scarce.cost_bound <= cost * (1.0 + 1e-5)
+
+
+@pytest.mark.parametrize("deadline_s", [0.3, 60.0])
+def test_a_shortage_that_others_can_make_up_for_is_none(cobb_douglas, slice_problem, problem, deadline_s):
+    class Harmonic(cobb_douglas):
+        def __call__(self, users, resources):
+            mean = 4.0 / (1.0 / resources.clamp(min=1e-9)).sum(-1) / users.clamp(min=1e-9)
+            return normal(mean, torch.full_like(mean, self.std))
+
+    eta = {CPU: 1.0, BANDWIDTH: 2.0, "upf_cpu": 1.0}
+    models = {"m": Harmonic(dict.fromkeys(eta, 1.0))}
+    traffic, bounds = (1.0, 2.0, 3.0, 2.5), dict.fromkeys(eta, (0.0, 1e4))
+    slices = [slice_problem(number, users=traffic, bounds=bounds) for number in range(100)]
+    ample = SOLVER.solve(problem(slices[0], weights=eta), models).slices[0]
+    # Far from the walks of slices that know no scarcity, and a thousandth of the bounds.
+    scarce = {CPU: 0.4 * ample.allocation[CPU] * len(slices)}
+    solution = SOLVER.solve(problem(*slices, weights=eta, capacity=scarce, deadline_s=deadline_s), models)
+    assert {answer.status for answer in solution.slices} <= {"optimal", "feasible"}
+    assert sum(answer.allocation[CPU] for answer in solution.slices) <= scarce[CPU]
+    if deadline_s > 1.0:
+        cost = sum(answer.cost for answer in solution.slices)
+        assert cost * (1.0 - 1e-3) <= solution.cost_bound <= cost
+
+
+@pytest.mark.parametrize("weight", [1e-9, 1e-3])
+def test_what_is_nearly_free_can_be_scarce(cobb_douglas, slice_problem, problem, weight):
+    bounds = {CPU: (0.0, 1e4), BANDWIDTH: (0.0, 1e4)}
+    slices = [slice_problem(number, bounds=bounds) for number in range(3)]
+    asked = problem(*slices, weights={CPU: weight, BANDWIDTH: 1.0}, capacity={CPU: 30.0})
+    solution = SOLVER.solve(asked, {"m": cobb_douglas()})
+    assert {answer.status for answer in solution.slices} <= {"optimal", "feasible"}
+    # All three are equal: a third of it each, and as much bandwidth as that takes.
+    cost = 3.0 * (weight * 10.0 + cobb_douglas().needed(2.0, 3.0) ** 2 / 10.0)
+    assert sum(answer.cost for answer in solution.slices) == pytest.approx(cost, rel=1e-3)
+
+
+def test_without_time_no_bound_is_claimed(cobb_douglas, slice_problem, problem):
+    models, slices = crowd(cobb_douglas, slice_problem, 3)
+    assert SOLVER.solve(problem(*slices, deadline_s=1e-9), models).cost_bound is None
+    assert SOLVER.solve(problem(*slices), models).cost_bound is not None
 
 
 def test_last_intervals_answer_is_a_good_place_to_begin(cobb_douglas, slice_problem, problem):

@@ -30,13 +30,16 @@ _SURE_RESOURCES = 2
 class Found:
     """What was found for a batch's S slices: points [S, K] of the unit cube, and what they are worth.
 
-    `feasible` [S]: E(β) is within the threshold. `settled` [S]: the walks came to their end in time. `screened`
-    and `walked` are all that was seen, for other prices.
+    `feasible` [S]: E(β) is within the threshold. `settled` [S]: it is, and the walks came to their end and gained
+    next to nothing lately. `certain`: costs may be taken for lower bounds, as time sufficed and all feasible ones
+    have settled; of many slices some have not, by little. `screened` and `walked` are all that was seen, for other
+    prices.
     """
 
     points: Tensor
     feasible: Tensor
     settled: Tensor
+    certain: bool
     screened: Screened
     walked: Walked
 
@@ -48,10 +51,11 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     """
     share = 1 if current is None else _WARM_SHARE
     count = _affordable(batch, _WALK_ROWS, _STARTS, share)
+    few = are_few(count * batch.field.rows)
     seen_at = _affordable(
         batch, _SCREEN_ROWS, (_LEAST_POINTS, _POINTS_PER_RESOURCE * batch.floors.shape[1]), share
     )
-    near, screened, seen = look(batch, seen_at, are_few(batch, count), clock)
+    near, screened, seen = look(batch, seen_at, few, clock)
     starts = screened.starts(near, count)
     if current is None:
         walked = walk(near, starts, clock)
@@ -65,14 +69,17 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     feasible = torch.isfinite(cost)
     if not bool(feasible.all()):
         points, feasible = _topped_up(batch, seen, points, feasible, clock)
-    return Found(points, feasible, settled & feasible & ended, seen, walked)
+    settled = settled & feasible & ended
+    certain = not clock.expired and bool(((settled if few else ended) | ~feasible).all())
+    return Found(points, feasible, settled, certain, seen, walked)
 
 
 def _unsure(batch: Batch, walked: Walked) -> Tensor:
-    """Return the slices [S] that are worth walking again: with many resources all, with two those not settled."""
+    """Return the slices [S] that are worth walking again: with many resources all, with two a few not settled."""
     if batch.floors.shape[1] > _SURE_RESOURCES:
         return torch.ones_like(batch.threshold, dtype=torch.bool)
-    return ~walked.best()[2] & are_few(batch, walked.cost.shape[1])
+    unsettled = ~walked.best()[2]
+    return unsettled & are_few(float(unsettled.double().mean()) * walked.cost.shape[1] * batch.field.rows)
 
 
 def _affordable(batch: Batch, rows: int, limits: tuple[int, int], share: int = 1) -> int:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from microopt_optimizer.solver.base import Clock
 from microopt_optimizer.solver.batch import Batch
+from microopt_optimizer.solver.edge import lowered
 from microopt_optimizer.solver.slp import Walked, walk
 
 _ROUNDS_PER_RESOURCE = 12
@@ -30,9 +31,11 @@ def refined(batch: Batch, walked: Walked, unsure: Tensor, clock: Clock, count: i
         rows = (idle < enough).nonzero().flatten()
         if clock.expired or rows.numel() == 0:
             break
-        some = walked.select(rows)
+        part, some = batch.select(rows.tolist()), walked.select(rows)
         starts, radius = _around(some, count, round_, idle[rows])
-        again = walk(batch.select(rows.tolist()), starts, clock, radius)
+        if round_ == 0 or bool((idle[rows] == enough - 1).any()):  # walks may have missed ways along an axis
+            starts = torch.cat([lowered(part, some.best()[0], clock).unsqueeze(1), starts], dim=1)
+        again = walk(part, starts, clock, radius)
         gained = again.cost.amin(1) < some.cost.amin(1) - _GAIN
         idle[rows] = torch.where(gained, 0, idle[rows] + 1)
         walked = walked.with_more(again.among(rows, len(batch.position)))

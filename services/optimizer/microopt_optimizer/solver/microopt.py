@@ -35,13 +35,13 @@ class MicroOptSolver:
         with torch.inference_mode(), solving_on(device_of(problem, models)):
             pool = Pool(problem, models)
             outcome = _as_before(pool, clock) or _anew(pool, clock)
-            bound = max(0.0, outcome.bound) if math.isfinite(outcome.bound) else None
+            bound = None if math.isnan(outcome.bound) else max(0.0, outcome.bound)
             return solution(self.name, pool, outcome.plan, clock, bound)
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A plan, and a lower bound on the cost of all slices that can be met."""
+    """A plan, and a lower bound on the cost of all slices that can be met, NaN where none is known."""
 
     plan: Plan
     bound: float
@@ -64,7 +64,8 @@ def _as_before(pool: Pool, clock: Clock) -> _Outcome | None:
     if joint.allocations is None or not bool((joint.prices > 0.0).any()):
         return None
     none = [False] * len(places)
-    return _Outcome(Plan(joint.allocations, [joint.closed] * len(places), none, joint.prices), joint.bound)
+    plan = Plan(joint.allocations, [joint.closed] * len(places), none, joint.prices)
+    return _Outcome(plan, _as_far_as_certain(found, joint.bound))
 
 
 def _anew(pool: Pool, clock: Clock) -> _Outcome:
@@ -106,7 +107,11 @@ def _alone(pool: Pool, found: list[Found]) -> _Outcome:
             settled[place] = quiet
     plan = Plan(allocations, settled, [False] * len(pool.slices), torch.zeros_like(pool.capacity))
     met = [place for place, can in enumerate(_met(pool, found)) if can]
-    return _Outcome(plan, float((allocations[met] @ pool.weights).sum()))
+    return _Outcome(plan, _as_far_as_certain(found, float((allocations[met] @ pool.weights).sum())))
+
+
+def _as_far_as_certain(found: list[Found], bound: float) -> float:
+    return bound if all(one.certain for one in found) else math.nan
 
 
 def _together(pool: Pool, found: list[Found], alone: Plan, clock: Clock) -> _Outcome:
@@ -135,7 +140,7 @@ def _together(pool: Pool, found: list[Found], alone: Plan, clock: Clock) -> _Out
     allocations, shorted = share_out(ranks, alone.allocations, pool.floors, pool.capacity, fit)
     settled = [joint.closed and can for can in met]
     bound = joint.bound if joint.allocations is not None else math.nan
-    return _Outcome(Plan(allocations, settled, shorted, joint.prices), bound)
+    return _Outcome(Plan(allocations, settled, shorted, joint.prices), _as_far_as_certain(found, bound))
 
 
 def _joint(

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from microopt_optimizer.solver.base import Clock
+
 PRICE_LIMIT = 1e3
-"""Times the resource's weight η; a price there says that no price clears the capacity."""
+"""Times the prices' scale; a price there says that no price clears the capacity."""
 
 _SWEEPS = 4
 _GROWTH = 4.0
@@ -70,26 +72,26 @@ class _Search:
         return excess
 
 
-def price(columns: Columns, capacity: Tensor, weights: Tensor, start: Tensor) -> Priced:
+def price(columns: Columns, capacity: Tensor, scale: Tensor, start: Tensor, clock: Clock) -> Priced:
     """Return prices that bring the slices' own choices within `capacity` [R], by bisection of one at a time.
 
     The dual is concave and each price's own slope, usage − capacity, falls with it: a bisection finds its maximum
-    along that price; a few sweeps over the resources settle them jointly. `weights` [R] are η, the prices' scale,
-    and `start` [R] are prices to look near first.
+    along that price; a few sweeps over the resources settle them jointly, one if time is short. `scale` [R] is
+    that of the prices, and `start` [R] are prices to look near first.
     """
     search = _Search(columns, capacity)
     prices = torch.where(search.excess(torch.zeros_like(capacity)) > 0.0, start, 0.0)
     for _ in range(_SWEEPS):
         before = prices.clone()
         for resource in range(capacity.shape[0]):
-            prices[resource] = _cleared(search, prices, resource, float(weights[resource]))
-        if bool(((prices - before).abs() <= 1e-5 * weights).all()):
+            prices[resource] = _cleared(search, prices, resource, float(scale[resource]))
+        if clock.expired or bool(((prices - before).abs() <= 1e-5 * scale).all()):
             break
     search.excess(prices)
-    return Priced(prices, None if search.choice is None else filled(columns, search.choice, capacity))
+    return Priced(prices, None if search.choice is None else filled(columns, search.choice, capacity, clock))
 
 
-def _cleared(search: _Search, prices: Tensor, resource: int, weight: float) -> float:
+def _cleared(search: _Search, prices: Tensor, resource: int, scale: float) -> float:
     """Return the least price of one resource at which its usage is within its capacity, the others' held."""
 
     def over(price: float) -> bool:
@@ -99,18 +101,18 @@ def _cleared(search: _Search, prices: Tensor, resource: int, weight: float) -> f
 
     if not over(0.0):
         return 0.0
-    low, high = 0.0, float(prices[resource]) or weight
+    low, high = 0.0, float(prices[resource]) or scale
     while over(high):
-        if high >= PRICE_LIMIT * weight:
-            return PRICE_LIMIT * weight
-        low, high = high, min(_GROWTH * high, PRICE_LIMIT * weight)
-    while high - low > _PRECISION * weight + _PRECISION * high:
+        if high >= PRICE_LIMIT * scale:
+            return PRICE_LIMIT * scale
+        low, high = high, min(_GROWTH * high, PRICE_LIMIT * scale)
+    while high - low > _PRECISION * scale + _PRECISION * high:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if over(middle) else (low, middle)
     return high
 
 
-def filled(columns: Columns, choice: Tensor, capacity: Tensor) -> Tensor:
+def filled(columns: Columns, choice: Tensor, capacity: Tensor, clock: Clock) -> Tensor:
     """Return a choice [S] improved by what capacity it leaves: the greatest saving that fits, again and again."""
     choice = choice.clone()
     used = columns.chosen(choice)
@@ -123,7 +125,7 @@ def filled(columns: Columns, choice: Tensor, capacity: Tensor) -> Tensor:
         saving = torch.where(fits, saving, -torch.inf)
         best = int(saving.argmax())
         row, column = divmod(best, saving.shape[1])
-        if float(saving[row, column]) <= 1e-12:
+        if float(saving[row, column]) <= 1e-12 or clock.expired:
             break
         left = left - (columns.usage[row, column] - used[row])
         used[row], choice[row] = columns.usage[row, column], column

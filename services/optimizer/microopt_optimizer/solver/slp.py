@@ -125,9 +125,9 @@ class _Ground:
         )
 
 
-def are_few(batch: Batch, starts: int) -> bool:
-    """Return whether a step from so many starts a slice costs little more than from one."""
-    return batch.field.rows * starts < _FEW_ROWS
+def are_few(rows: float) -> bool:
+    """Return whether a step at so many rows of a model costs little more than at one."""
+    return rows < _FEW_ROWS
 
 
 def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIUS, steps: int = STEPS) -> Walked:
@@ -137,7 +137,7 @@ def walk(batch: Batch, starts: Tensor, clock: Clock, radius: float = FIRST_RADIU
     need them, and more radii tried in each. Many are walked in single precision; feasibility is judged, and
     restored, in double.
     """
-    few = are_few(batch, starts.shape[1])
+    few = are_few(batch.field.rows * starts.shape[1])
     ground = _Ground(batch)
     rough = ground if few else _Ground(batch.rough())
     factors = starts.new_tensor(_FACTORS_OF_FEW if few else _FACTORS)

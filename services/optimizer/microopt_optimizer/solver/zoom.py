@@ -23,7 +23,7 @@ def look(batch: Batch, count: int, few: bool, clock: Clock) -> tuple[Batch, Scre
     """
     worth = _WORTHWHILE_FOR_FEW if few else _WORTHWHILE
     first = screen(batch, count)
-    near, last = batch, first
+    near, last, seen = batch, first, [first]
     for _ in range(_MOST_LOOKS):
         if clock.expired:
             break
@@ -33,10 +33,9 @@ def look(batch: Batch, count: int, few: bool, clock: Clock) -> tuple[Batch, Scre
         degradation = last.degradation.clone()
         degradation[rows] = screen(near.select(rows), count).degradation
         last = Screened(first.points, degradation)
-    if near is batch:
-        return batch, first, first
-    points = torch.cat([first.points, near.translated(last.points, batch)], dim=1)
-    return near, last, Screened(points, torch.cat([first.degradation, last.degradation], dim=1))
+        seen.append(Screened(near.translated(first.points, batch), degradation))
+    points = torch.cat([one.points for one in seen], dim=1)
+    return near, last, Screened(points, torch.cat([one.degradation for one in seen], dim=1))
 
 
 def narrowed(batch: Batch, cost: Tensor, worth: float = _WORTHWHILE_FOR_FEW) -> tuple[Batch, list[int]]:
