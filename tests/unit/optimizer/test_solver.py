@@ -261,7 +261,7 @@ def test_the_lower_priority_is_shorted_and_the_price_says_that_none_clears(cobb_
     solution = SOLVER.solve(problem(*slices, capacity=capacity), models)
     low, high = solution.slices
     assert (low.status, high.status) == ("infeasible", "feasible")
-    assert high.allocation == pytest.approx(full, rel=1e-6)
+    assert high.allocation == pytest.approx(full, rel=1e-4)
     assert "priority 0" in low.reason
     assert "pool edge" in low.reason
     assert max(solution.capacity_prices.values()) > 100.0

@@ -24,6 +24,7 @@ _TOP_UP_STEPS = 60
 _HOPPING_SHARE = 0.5
 _EDGE = 1e-4
 _SURE_RESOURCES = 2
+_DEARER = 8  # so many times the steps of one walk are those of some rounds
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
         last = batch.translated(current.unsqueeze(1), near)
         walked = walk(near, torch.cat([last, starts], dim=1), clock, _WARM_RADIUS, _WARM_STEPS)
     hopping = clock.part(_HOPPING_SHARE)  # the rest is for sharing what is scarce
-    walked, ended = refined(near, walked, _unsure(near, walked), hopping, count)
+    walked, ended = refined(near, walked, _unsure(near, walked, share), hopping, count)
     walked = replace(walked, points=near.translated(walked.points, batch))
     points, cost, settled = walked.best()
     feasible = torch.isfinite(cost)
@@ -74,12 +75,16 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     return Found(points, feasible, settled, certain, seen, walked)
 
 
-def _unsure(batch: Batch, walked: Walked) -> Tensor:
-    """Return the slices [S] that are worth walking again: with many resources all, with two a few not settled."""
+def _unsure(batch: Batch, walked: Walked, share: int) -> Tensor:
+    """Return the slices [S] that are worth walking again: with many resources all, with two a few not settled.
+
+    If only a share of all work is to be spent, they must be fewer.
+    """
     if batch.floors.shape[1] > _SURE_RESOURCES:
         return torch.ones_like(batch.threshold, dtype=torch.bool)
     unsettled = ~walked.best()[2]
-    return unsettled & are_few(float(unsettled.double().mean()) * walked.cost.shape[1] * batch.field.rows)
+    rows = float(unsettled.double().mean()) * walked.cost.shape[1] * batch.field.rows
+    return unsettled & are_few(_DEARER * share * rows)
 
 
 def _affordable(batch: Batch, rows: int, limits: tuple[int, int], share: int = 1) -> int:
