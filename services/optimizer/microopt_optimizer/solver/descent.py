@@ -53,10 +53,9 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     share = 1 if current is None else _WARM_SHARE
     count = _affordable(batch, _WALK_ROWS, _STARTS, share)
     few = are_few(count * batch.field.rows)
-    seen_at = _affordable(
-        batch, _SCREEN_ROWS, (_LEAST_POINTS, _POINTS_PER_RESOURCE * batch.floors.shape[1]), share
-    )
-    near, screened, seen = look(batch, seen_at, few, clock)
+    most_points = _POINTS_PER_RESOURCE * batch.floors.shape[1]
+    points = _affordable(batch, _SCREEN_ROWS, (_LEAST_POINTS, most_points), share)
+    near, screened, seen = look(batch, points, few, clock)
     starts = screened.starts(near, count)
     if current is None:
         walked = walk(near, starts, clock)
@@ -66,13 +65,13 @@ def descend(batch: Batch, clock: Clock, current: Tensor | None = None) -> Found:
     hopping = clock.part(_HOPPING_SHARE)  # the rest is for sharing what is scarce
     walked, ended = refined(near, walked, _unsure(near, walked, share), hopping, count)
     walked = replace(walked, points=near.translated(walked.points, batch))
-    points, cost, settled = walked.best()
+    best, cost, settled = walked.best()
     feasible = torch.isfinite(cost)
     if not bool(feasible.all()):
-        points, feasible = _topped_up(batch, seen, points, feasible, clock)
+        best, feasible = _topped_up(batch, seen, best, feasible, clock)
     settled = settled & feasible & ended
     certain = not clock.expired and bool(((settled if few else ended) | ~feasible).all())
-    return Found(points, feasible, settled, certain, seen, walked)
+    return Found(best, feasible, settled, certain, seen, walked)
 
 
 def _unsure(batch: Batch, walked: Walked, share: int) -> Tensor:

@@ -50,22 +50,21 @@ def lowered(batch: Batch, points: Tensor, clock: Clock) -> Tensor:
     """Return points [S, K] with one resource after the other, dearest first, at the least that holds the SLA."""
     order = (points * batch.units()).argsort(dim=1, descending=True)
     for place in range(points.shape[1]):
-        index = order[:, place : place + 1]
         if clock.expired:
             break
-        high = points.gather(1, index)
-        low = torch.zeros_like(high)
-        for _ in range(_LOWERING_HALVINGS):
-            half = 0.5 * (low + high)
-            inside = batch.degradation(points.scatter(1, index, half).unsqueeze(1)) <= batch.target.unsqueeze(1)
-            low, high = torch.where(inside, low, half), torch.where(inside, half, high)
-        points = points.scatter(1, index, high)
+        axis = torch.zeros_like(points).scatter(1, order[:, place : place + 1], 1.0).unsqueeze(1)
+        high = (points.unsqueeze(1) * axis).sum(-1)
+        points = _bisected(
+            batch, points.unsqueeze(1), axis, torch.zeros_like(high), high, _LOWERING_HALVINGS
+        ).squeeze(1)
     return points
 
 
-def _bisected(batch: Batch, points: Tensor, axis: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def _bisected(
+    batch: Batch, points: Tensor, axis: Tensor, low: Tensor, high: Tensor, halvings: int = _HALVINGS
+) -> Tensor:
     """Return points [S, N, K] with, along an axis each, the least from `low` to `high` [S, N] that is feasible."""
-    for _ in range(_HALVINGS):
+    for _ in range(halvings):
         half = 0.5 * (low + high)
         inside = batch.degradation(_with(points, axis, half)) <= batch.target.unsqueeze(1)
         low, high = torch.where(inside, low, half), torch.where(inside, half, high)

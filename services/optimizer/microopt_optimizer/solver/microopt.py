@@ -35,7 +35,7 @@ class MicroOptSolver:
         with torch.inference_mode(), solving_on(device_of(problem, models)):
             pool = Pool(problem, models)
             outcome = _as_before(pool, clock) or _anew(pool, clock)
-            bound = None if math.isnan(outcome.bound) else max(0.0, outcome.bound)
+            bound = max(0.0, outcome.bound) if math.isfinite(outcome.bound) else None
             return solution(self.name, pool, outcome.plan, clock, bound)
 
 
