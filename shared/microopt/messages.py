@@ -22,6 +22,7 @@ Quantity = Annotated[float, Meta(ge=0.0, le=1e12)]
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(ge=0.001, le=31 * 86_400.0)]
 Values = dict[Name, Quantity]
+Shares = dict[Name, Ratio]
 Text = Annotated[str, Meta(max_length=2_000)]
 
 Quality = Literal["complete", "partial", "missing"]
@@ -48,7 +49,12 @@ class Interval(Struct, frozen=True):
 
 
 class Telemetry(Message, frozen=True, tag="microopt.telemetry.v1"):
-    """What was measured of one slice in one slot; `None` is unknown, never a number that looks good."""
+    """What was measured of one slice in one slot; `None` is unknown, never a number that looks good.
+
+    Of each resource, where a source tells it: `usage` in the resource's unit, `pressure` (the share of the time in
+    which something waited for it, the kernel's PSI "some") and `throttled` (the share of the enforcement periods
+    that ran out of quota).
+    """
 
     slice: SliceId
     time: Time
@@ -56,6 +62,9 @@ class Telemetry(Message, frozen=True, tag="microopt.telemetry.v1"):
     users: Quantity | None
     qos: Quantity | None
     allocation: Values = {}
+    usage: Values = {}
+    pressure: Shares = {}
+    throttled: Shares = {}
     source: Text = ""
     quality: Quality = "complete"
 

@@ -284,7 +284,7 @@ async def test_a_mute_shadow_delays_nothing(bus, broker, desired, allocations, m
 
 
 async def test_the_answer_that_was_accepted_is_kept_beside_the_one_that_was_refused(
-    bus, broker, desired, allocations, make_forecast
+    bus, broker, desired, allocations, make_slice, make_forecast
 ):
     tries = []
 
@@ -293,7 +293,10 @@ async def test_the_answer_that_was_accepted_is_kept_beside_the_one_that_was_refu
         wrong = [replace(s, allocation={**GOOD, "gnb_cpu": 9e9}) for s in solution.slices]
         return replace(solution, slices=wrong) if len(tries) == 1 else solution
 
-    async with running(router(), broker.url), running(optimizer("one", change=first_wrong), broker.url):
+    for name in ("1", "2"):  # of the forecasts' length, so that a round waits for both
+        await bus.put_spec(streams.SLICES, name, make_slice(name, interval_s=30.0))
+    gathering = build(Settings({"router": {**FAST, "gather_s": 10.0}}, "test"))
+    async with running(gathering, broker.url), running(optimizer("one", change=first_wrong), broker.url):
         await forecast_both(bus, make_forecast, duration_s=30.0)
         await eventually(lambda: len(allocations) == 2)
         await eventually(lambda: _count_answers(bus, 4))
