@@ -13,8 +13,8 @@
 #   CONSTRAINTS      the file that pins everything else       (constraints.txt)
 set -eu
 
-# Debian packages that a test needs, separated by spaces. None at present: the tests' nats-server is a wheel.
-SYSTEM_PACKAGES=""
+# Debian packages that a test needs, separated by spaces. The tests' nats-server is a wheel.
+SYSTEM_PACKAGES="mosquitto prometheus"
 
 MINIMUM="3.11"
 VENV="${VENV:-.venv}"
