@@ -1,5 +1,6 @@
 """What an agent is: a name, and the handlers and tasks that `microopt.runtime` runs for it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,12 +20,18 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler may use besides its message."""
+    """What a handler may use besides its message.
+
+    `sequence` is the message's in its stream, 0 where there is none. `opened` tells of each message type whether
+    what is published from now on will be handled.
+    """
 
     bus: Bus
     settings: Settings
     metrics: AgentMetrics
     log: structlog.stdlib.BoundLogger
+    sequence: int = 0
+    opened: dict[type[Any], asyncio.Event] = field(default_factory=dict)
 
 
 MessageHandler = Callable[[M, Context], Awaitable[None]]

@@ -15,7 +15,8 @@ from microopt.errors import ConfigError, InvalidMessageError, PermanentError, Te
 from microopt.pull import Origin, Puller, Start
 from microopt.streams import STREAM_OF
 
-Handler = Callable[[Any], Awaitable[None]]
+Handler = Callable[[Any, int], Awaitable[None]]
+"""Takes a message and its sequence in the stream."""
 
 UNEXPECTED_DELAY_S: Final = 1.0
 
@@ -62,6 +63,11 @@ class Consumer:
         """Return what is set once everything that was stored at the start has been handled."""
         return self._puller.caught_up
 
+    @property
+    def opened(self) -> asyncio.Event:
+        """Return what is set once everything that is stored from now on will be handled."""
+        return self._puller.opened
+
     async def run(self) -> None:
         """Deliver until told to stop."""
         await self._puller.run()
@@ -71,7 +77,7 @@ class Consumer:
         metrics = self._bus.metrics
         try:
             with metrics.handle_s.labels(kind).time():
-                await self._sub.handler(_read(message, self._sub.kind))
+                await self._sub.handler(_read(message, self._sub.kind), message.metadata.sequence.stream)
         except PermanentError as error:
             await self._bury(message, error)
         except TemporaryError as error:

@@ -92,14 +92,34 @@ class Traffic(Struct, frozen=True):
         return math.fsum(u * w for u, w in zip(self.users, self.weights, strict=True))
 
 
+class Band(Struct, frozen=True, kw_only=True):
+    """Users between which a slot's, or the interval's mean, lies with probability `coverage`.
+
+    `realised` is the share of the last `judged` intervals for which such a band held; `None` before there is one.
+    """
+
+    of: Literal["slot", "interval"]
+    coverage: Ratio
+    lower: Quantity
+    upper: Quantity
+    realised: Ratio | None = None
+    judged: Annotated[int, Meta(ge=0)] = 0
+
+
 class Forecast(Message, frozen=True, tag="microopt.forecast.v1"):
-    """The traffic expected in the slots of one interval of one slice."""
+    """The traffic expected in the slots of one interval of one slice.
+
+    `raised_from` is the mean that the model expected, where the traffic was raised to what is already observed;
+    `bands` are the model's, before that.
+    """
 
     slice: SliceId
     interval: Interval
     traffic: Traffic
     model: Text
     made_at: Time
+    bands: tuple[Band, ...] = ()
+    raised_from: Quantity | None = None
 
     @property
     def message_id(self) -> str:

@@ -58,6 +58,8 @@ class Puller:
         self._created: datetime | None = None
         self._log = structlog.get_logger("microopt.pull").bind(stream=origin.stream, durable=origin.durable)
         self.postponed: set[int] = set()
+        self.opened = asyncio.Event()
+        """Set once there is a consumer: nothing that is stored afterwards will be missed."""
         self.caught_up = asyncio.Event()
         """Set once everything that was stored when pulling began has been delivered."""
 
@@ -92,6 +94,7 @@ class Puller:
         pull = await self._bus.js.pull_subscribe(
             origin.subject, durable=origin.durable, stream=origin.stream, config=config
         )
+        self.opened.set()
         # Nothing is on its way yet, as it would be with a push consumer: this one waits to be asked.
         if (await pull.consumer_info()).num_pending == 0:
             self.caught_up.set()

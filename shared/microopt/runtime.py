@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -109,6 +110,9 @@ class _Runner:
                 if await _unless_stopped(watcher.synced.wait(), self._stop):
                     self._health.done(watcher.name)
             consumers = [Consumer(self._context.bus, s, self._stop) for s in self._subscriptions()]
+            self._context.opened.update(
+                {rule.kind: c.opened for rule, c in zip(self._agent.messages, consumers, strict=True)}
+            )
             draining += [start(f"consume:{c.name}", c.run) for c in consumers]
             service = await self._serve_endpoints()
             # Told to stop while desired state was read: what must not begin without it does not begin.
@@ -186,9 +190,9 @@ class _Runner:
 
 
 async def _with_context(
-    handler: Callable[[Any, Context], Awaitable[None]], context: Context, message: Any
+    handler: Callable[[Any, Context], Awaitable[None]], context: Context, message: Any, sequence: int
 ) -> None:
-    await handler(message, context)
+    await handler(message, replace(context, sequence=sequence))
 
 
 async def _answer(rule: EndpointRule, context: Context, request: Request) -> None:

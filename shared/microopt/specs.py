@@ -71,8 +71,9 @@ class PoolSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 class SliceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="microopt.slice.v1"):
     """One slice: its SLA, its pool, the bounds of its resources, and its times.
 
-    `lead_s` is how long before an interval its forecast is made (default: one slot). `qos_margin` tightens the
-    QoS threshold that optimizers are asked for, against errors of the slice model (docs/adr/0004-qos-margin.md).
+    `lead_s` is how long before an interval its forecast is made (default: one slot), by the model that does best
+    (`auto`) or by the `forecast_model` that is named. `qos_margin` tightens the QoS threshold that optimizers are
+    asked for, against errors of the slice model (docs/adr/0004-qos-margin.md).
     `blind_policy` rules when no fresh allocation can be had: `hold` the last one, take `peak_allocation`, or the
     `max` of both.
     """
@@ -86,6 +87,7 @@ class SliceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     slot_s: _Seconds = 60.0
     season_s: _Seconds = 86_400.0
     lead_s: _Seconds | None = None
+    forecast_model: _Name = "auto"
     qos_margin: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.1
     peak: PeakSla = PeakSla()
     peak_allocation: dict[_Name, _Quantity] = {}

@@ -43,6 +43,7 @@ SLICES: Final = "slices"
 POOLS: Final = "pools"
 ROUTES: Final = "routes"
 STATE: Final = "state"
+FORECASTER: Final = "forecaster"
 MODELS: Final = "models"
 
 
@@ -69,7 +70,7 @@ STREAM_CONFIGS: Final = (
     _stream(DEAD, f"{ROOT}.dead.*", max_age_s=30 * DAY_S, max_mib=256, per_subject=10_000),
 )
 
-BUCKET_HISTORY: Final = {SLICES: 16, POOLS: 16, ROUTES: 64, STATE: 4}
+BUCKET_HISTORY: Final = {SLICES: 16, POOLS: 16, ROUTES: 64, STATE: 4, FORECASTER: 1}
 
 # What decides whether a message is kept: a server that quietly ignores one of these must not go unnoticed.
 _CHECKED: Final = (

@@ -19,8 +19,8 @@ from microopt.settings import Settings
 from microopt.testing import eventually, running
 from microopt_forecaster import models
 from microopt_forecaster.agent import build
-from microopt_forecaster.history import History
-from microopt_forecaster.models.seasonal_naive import SeasonalNaive
+from microopt_forecaster.followed import FollowedSlice
+from microopt_forecaster.settings import ForecasterSettings
 
 SLICE = "1-000001"
 SLOT_S, INTERVAL_S, SEASON_S = 0.1, 0.5, 5.0
@@ -65,9 +65,12 @@ async def store(bus, samples):
     await asyncio.gather(*waiting)
 
 
+TABLE = {"models": ["seasonal-naive", "ridge"], "checkpoint_s": 0.5}
+
+
 @asynccontextmanager
-async def forecasting(broker, http_port=0, make=models.make):
-    agent = build(Settings({}, origin="test"), make)
+async def forecasting(broker, http_port=0, **table):
+    agent = build(Settings({"forecaster": TABLE | table}, origin="test"))
     async with running(agent, broker.url, http={"port": http_port}) as process:
         yield process
 
@@ -86,12 +89,17 @@ async def hearing(broker):
 
 
 def expected(samples, forecast, spec):
-    """Forecast the same interval from the whole past."""
-    history = History(spec.slot_s, 15 * spec.season_s + 2 * spec.interval_s)
-    for sample in samples:
-        history.add(sample.time.timestamp(), sample.users)
-    start = forecast.interval.start.timestamp()
-    return SeasonalNaive(spec.season_s).forecast(history, start, forecast.interval.duration_s)
+    """Forecast the same interval from the samples that were there before it, in one go."""
+    followed = FollowedSlice(spec, ForecasterSettings(models=TABLE["models"]))
+    for sequence, sample in enumerate(samples, 1):
+        followed.note(sample, sequence)
+    interval = followed.schedule.number(forecast.interval.start.timestamp())
+    found = followed.expect(interval, followed.snapshot())
+    return found.traffic, found.prediction.bands()
+
+
+def said(forecast):
+    return forecast.traffic, forecast.bands
 
 
 def of(heard, slice_):
@@ -125,8 +133,8 @@ async def test_the_current_and_each_further_interval_is_forecast_from_the_stored
     assert all(start % INTERVAL_S == 0 for start in starts)
     assert {later - earlier for earlier, later in pairwise(starts)} == {INTERVAL_S}
     assert {f.interval.duration_s for f in heard} == {INTERVAL_S}
-    assert {f.model for f in heard} == {"seasonal-naive"}
-    assert [f.traffic for f in heard] == [expected(samples, f, spec) for f in heard]
+    assert {f.model for f in heard} <= {"seasonal-naive", "ridge"}
+    assert [said(f) for f in heard] == [expected(samples, f, spec) for f in heard]
 
 
 async def test_a_forecast_is_made_its_lead_before_the_interval(bus, broker, spec, past):
@@ -147,7 +155,7 @@ async def test_no_forecast_comes_from_a_history_that_is_read_in_part(bus, broker
     async with hearing(broker) as heard, forecasting(broker):
         await eventually(lambda: len(heard) >= 4)
     assert heard[0].interval.start < heard[0].made_at  # even the first, which is made at once
-    assert [f.traffic for f in heard] == [expected(samples, f, spec) for f in heard]
+    assert [said(f) for f in heard] == [expected(samples, f, spec) for f in heard]
 
 
 def _renamed(samples, slice_):
@@ -194,10 +202,10 @@ async def test_replicas_say_each_forecast_once(bus, broker, spec, past, unused_p
     ):
         await eventually(lambda: len(heard) >= 2)
 
-        async def said():
+        async def told():
             return await counted(unused_port, duplicates) + await counted(unused_port, new)
 
-        await eventually(said)
+        await eventually(told)
     assert set(Counter(f.interval.start for f in heard).values()) == {1}
 
 
@@ -222,18 +230,17 @@ class Broken:
 
     name = "broken"
 
-    def forecast(self, history, interval_start, interval_s):
+    def fit(self, steps, gap):
         raise ZeroDivisionError("a bug")
 
 
-async def test_a_slice_that_cannot_be_forecast_stops_no_other(bus, broker, spec, past, unused_port):
-    def make(spec, settings):
-        return Broken() if spec.slice == "2" else models.make(spec, settings)
-
-    for slice_ in ("2", SLICE):
+async def test_a_slice_that_cannot_be_forecast_stops_no_other(bus, broker, spec, past, unused_port, monkeypatch):
+    monkeypatch.setitem(models.MODELS, "broken", Broken)
+    for slice_, model in (("2", "broken"), (SLICE, "auto")):
         await store(bus, past(slice_=slice_))
-        await bus.put_spec(streams.SLICES, slice_, msgspec.structs.replace(spec, slice=slice_))
-    async with hearing(broker) as heard, forecasting(broker, http_port=unused_port, make=make):
+        changed = msgspec.structs.replace(spec, slice=slice_, forecast_model=model)
+        await bus.put_spec(streams.SLICES, slice_, changed)
+    async with hearing(broker) as heard, forecasting(broker, http_port=unused_port):
         await eventually(lambda: counted(unused_port, 'microopt_forecaster_forecasts_total{outcome="failed"}'))
         before = len(of(heard, SLICE))
         await eventually(lambda: len(of(heard, SLICE)) > before)
@@ -252,7 +259,7 @@ async def test_telemetry_from_the_future_is_kept_and_moves_no_history(bus, broke
         await eventually(lambda: len(heard) >= before + 2)
         kept = await bus.js.get_last_msg(streams.DEAD, "microopt.dead.forecaster")
     assert "in the future" in kept.headers["Microopt-Error"]
-    assert [f.traffic for f in heard] == [expected(samples, f, spec) for f in heard]
+    assert [said(f) for f in heard] == [expected(samples, f, spec) for f in heard]
 
 
 async def test_a_last_telemetry_that_cannot_be_read_only_delays_the_first_forecast(bus, broker, spec, past):

@@ -1,69 +1,167 @@
-"""One slice as the forecaster follows it."""
+"""One slice as the forecaster follows it: its history, its outlook, and which intervals have a forecast."""
 
-from datetime import datetime, timedelta
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
-from microopt.messages import Forecast, Telemetry
-from microopt.specs import SliceSpec
-from microopt_forecaster.history import History
-from microopt_forecaster.models.base import Model
-from microopt_forecaster.schedule import Schedule
+import numpy as np
+from msgspec.structs import replace
 
+from microopt.errors import ConfigError
+from microopt.messages import Forecast, Telemetry, Traffic
+from microopt.specs import SliceSpec
+from microopt_forecaster import models
+from microopt_forecaster.candidates import Candidates
+from microopt_forecaster.grid import Grid
+from microopt_forecaster.history import RECENT_INTERVALS, History
+from microopt_forecaster.outlook import Outlook
+from microopt_forecaster.prediction import Prediction, raised
+from microopt_forecaster.schedule import Schedule
+from microopt_forecaster.settings import ForecasterSettings
+from microopt_forecaster.steps import Floats, Steps
+
+AUTO: Final = "auto"
+SETTLED_SLOTS: Final = 2
+"""Slots after which a slot is told: the collector waits for late samples."""
 EXTRA_INTERVALS: Final = 2  # beyond the whole seasons of the horizon, so that the oldest season is complete
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A slice's history at one moment, to be read in another thread."""
+
+    steps: Steps
+    slots: dict[int, Floats | None]
+    complete: int
+    """The last interval of which everything was heard."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The traffic of an interval: `raised_from` is the mean that was expected before it was raised."""
+
+    traffic: Traffic
+    prediction: Prediction
+    raised_from: float | None
+
+
 class FollowedSlice:
-    """What is known of a slice's traffic, and which of its intervals have a forecast."""
+    """What is known of a slice's traffic, and what is expected of it; it knows no bus."""
 
-    def __init__(self, spec: SliceSpec, model: Model, horizon_seasons: int) -> None:
+    def __init__(self, spec: SliceSpec, settings: ForecasterSettings) -> None:
         self.slice = spec.slice
-        self.spec = spec
-        self.model = model
-        self.history = History(spec.slot_s, _horizon_s(spec, horizon_seasons))
-        self.schedule = _schedule(spec)
-        self.prepared = False
-        """Whether the bus was asked where the slice's telemetry ends and which forecast was its last."""
-        self._read_until: datetime | None = None
-        self._newest: datetime | None = None
+        self.sequence = 0
+        """The last message of the telemetry stream that is in the history."""
+        self.settings = settings
+        self.outlook: Outlook
+        self._last: tuple[int, Prediction] | None = None
+        self.heard_until_s = 0.0
+        self._follow(spec)
+        self.history = History(self.grid, self.horizon_s)
 
-    def change(self, spec: SliceSpec, model: Model, horizon_seasons: int) -> None:
-        """Follow `spec` from now on; what is known is kept, unless the slots are others."""
-        same_slots = spec.slot_s == self.spec.slot_s
-        horizon_s = _horizon_s(spec, horizon_seasons)
-        self.history = self.history.resized(horizon_s) if same_slots else History(spec.slot_s, horizon_s)
-        schedule = _schedule(spec)
-        if schedule.interval_s == self.schedule.interval_s:
-            schedule.resume(self.schedule)
-        else:
-            self.prepared = False
-        self.spec, self.model, self.schedule = spec, model, schedule
+    def change(self, spec: SliceSpec) -> None:
+        """Follow `spec` from now on; what is known is kept, on the new grid."""
+        former_grid, former_schedule = self.grid, self.schedule
+        former_model, former_lead_s = self.spec.forecast_model, former_schedule.lead_s
+        outlook = self.outlook
+        self._follow(spec)
+        if former_schedule.interval_s == self.schedule.interval_s:
+            self.schedule.resume(former_schedule)
+        if self.grid != former_grid:
+            self.history = self.history.resampled(self.grid, self.horizon_s)
+        elif (former_model, former_lead_s) == (spec.forecast_model, self.schedule.lead_s):
+            self.outlook = outlook
 
-    def note(self, telemetry: Telemetry) -> None:
+    def note(self, telemetry: Telemetry, sequence: int) -> None:
         """Take one slot; slots of another length are of a former spec."""
-        self._newest = max(telemetry.time, self._newest or telemetry.time)
+        if sequence <= self.sequence:
+            return  # it is in the history already
+        self.sequence = sequence
         if telemetry.slot_s == self.spec.slot_s:
-            self.history.add(telemetry.time.timestamp(), telemetry.users)
+            time_s = telemetry.time.timestamp()
+            self.heard_until_s = max(self.heard_until_s, time_s + telemetry.slot_s)
+            self.history.add(time_s, telemetry.users)
 
-    def prepare(self, read_until: datetime | None, last: Forecast | None) -> None:
-        """Begin after the telemetry up to `read_until` was read, and after the interval of the `last` forecast."""
-        self._read_until = read_until
+    def resume_after(self, last: Forecast | None) -> None:
+        """Begin after the interval of the `last` forecast."""
         if last is not None and timedelta(seconds=self.spec.interval_s) == timedelta(
             seconds=last.interval.duration_s
         ):
             self.schedule.done(self.schedule.number(last.interval.start.timestamp()))
-        self.prepared = True
+
+    def restore(self, history: History, sequence: int, heard_until_s: float) -> None:
+        """Take what was known when a checkpoint was made."""
+        self.history, self.sequence, self.heard_until_s = history, sequence, heard_until_s
+
+    def spec_with(self, slot_s: float, interval_s: float, season_s: float) -> SliceSpec:
+        """Return the spec with other times."""
+        return replace(self.spec, slot_s=slot_s, interval_s=interval_s, season_s=season_s, lead_s=None)
+
+    def is_fresh(self, interval: int, now_s: float) -> bool:
+        """Return whether all was heard that the forecast of `interval` rests on, or was waited for long enough."""
+        start_s = interval * self.spec.interval_s
+        needed_s = (interval * self.grid.steps - self.outlook.candidates.gap) * self.grid.step_us / 1e6
+        return self.heard_until_s >= needed_s - self.spec.slot_s / 2 or now_s >= start_s - self.schedule.lead_s / 2
+
+    def snapshot(self) -> Snapshot:
+        """Return the history as it is now."""
+        complete = self.grid.interval(self.heard_until_s) - 1
+        recent = range(complete - RECENT_INTERVALS + 1, complete + 2)
+        return Snapshot(self.history.steps(), {i: self.history.slots(i) for i in recent}, complete)
+
+    def expect(self, interval: int, snapshot: Snapshot) -> Expected | None:
+        """Return the traffic that is expected in `interval`, or None when too little is known."""
+        self.outlook.catch_up(snapshot.steps, snapshot.slots.get, min(snapshot.complete, interval - 1))
+        prediction = self.outlook.predict(snapshot.steps, interval)
+        if prediction is None:
+            return None
+        observed = self._surprise(interval - 1, snapshot)
+        self._last = (interval, prediction)
+        traffic = prediction.traffic()
+        if observed is None or observed <= traffic.mean:
+            return Expected(traffic, prediction, None)
+        return Expected(raised(traffic, observed), prediction, traffic.mean)
+
+    def _surprise(self, current: int, snapshot: Snapshot) -> float | None:
+        """Return the mean users of the interval that runs, where they are above the band of its forecast."""
+        slots = snapshot.slots.get(current)
+        if (
+            current <= snapshot.complete
+            or slots is None
+            or 2 * slots.size < self.grid.steps * self.grid.step_slots
+        ):
+            return None
+        said = self._last[1] if self._last and self._last[0] == current else None
+        said = said or self.outlook.predict(snapshot.steps, current)
+        observed = float(np.mean(slots))
+        return observed if said is not None and said.is_exceeded(observed) else None
+
+    def _follow(self, spec: SliceSpec) -> None:
+        """Set everything that follows from `spec` alone."""
+        names, fixed = candidate_names(spec.forecast_model, self.settings.models)
+        self.spec = spec
+        self.grid = Grid(spec.slot_s, spec.interval_s, spec.season_s)
+        self.schedule = Schedule(spec.interval_s, spec.slot_s if spec.lead_s is None else spec.lead_s)
+        gap = self.grid.steps_in(self.schedule.lead_s + SETTLED_SLOTS * spec.slot_s)
+        candidates = Candidates(models.make(names), self.grid, gap, shift=zlib.crc32(spec.slice.encode()))
+        self.outlook = Outlook(candidates, self.grid.season, fixed)
 
     @property
-    def is_read(self) -> bool:
-        """Return whether all telemetry that was stored when the slice was prepared has been handled."""
-        if not self.prepared:
-            return False
-        return self._read_until is None or (self._newest is not None and self._newest >= self._read_until)
+    def horizon_s(self) -> float:
+        """Return how far back the history reaches."""
+        return self.settings.horizon_seasons * self.spec.season_s + EXTRA_INTERVALS * self.spec.interval_s
 
 
-def _horizon_s(spec: SliceSpec, seasons: int) -> float:
-    return seasons * spec.season_s + EXTRA_INTERVALS * spec.interval_s
+def candidate_names(wanted: str, known: Sequence[str]) -> tuple[tuple[str, ...], int | None]:
+    """Return the models that forecast a slice, and the index of the one that is believed if it is named.
 
-
-def _schedule(spec: SliceSpec) -> Schedule:
-    return Schedule(spec.interval_s, spec.slot_s if spec.lead_s is None else spec.lead_s)
+    Raises:
+        ConfigError: the slice names a model that is not there.
+    """
+    if wanted == AUTO:
+        return tuple(known), None
+    if wanted not in models.MODELS:
+        raise ConfigError(f"forecast_model {wanted!r}: known are {AUTO}, {', '.join(models.MODELS)}")
+    return tuple(dict.fromkeys(("seasonal-naive", wanted))), 0 if wanted == "seasonal-naive" else 1

@@ -1,74 +1,145 @@
-"""The traffic of one slice, slot by slot, as far back as a model looks."""
+"""The traffic of one slice: weeks as means of steps, and the slots of the last intervals."""
 
-import math
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Slots = NDArray[np.float64]
+from microopt_forecaster.grid import Grid
+from microopt_forecaster.steps import Floats, Means, Steps
 
-MAX_SLOTS: Final = 500_000
-"""4 MB a slice; a horizon of more slots than this is cut to its newest ones."""
+Short = NDArray[np.float32]
+
+MAX_HELD: Final = 65_536
+"""Steps a slice, 512 KB; a horizon of more is cut to its newest ones."""
+RECENT_INTERVALS: Final = 4
 
 
 class History:
-    """A ring of the users in each slot; slot n begins n · `slot_s` after the Unix epoch, NaN is unknown.
+    """Rings of step means and of recent slots, on the `grid`; NaN is unknown.
 
-    Slots may come in any order; the latest word on a slot is the one that counts.
+    Slots may come in any order. Among the recent ones the latest word on a slot is the one that counts; older ones
+    move the mean of their step, as imported history does. A step is known if half of its slots are.
     """
 
-    def __init__(self, slot_s: float, horizon_s: float) -> None:
-        self.slot_s = slot_s
-        self.capacity = min(MAX_SLOTS, max(1, math.ceil(horizon_s / slot_s)))
-        self._slot_us = max(1, round(slot_s * 1e6))  # whole microseconds: n * 0.1 s must not fall into slot n - 1
-        self._users = np.full(self.capacity, np.nan)
-        self._newest: int | None = None
+    def __init__(self, grid: Grid, horizon_s: float) -> None:
+        self.grid = grid
+        self.capacity = min(MAX_HELD, max(RECENT_INTERVALS * grid.steps, grid.steps_in(horizon_s)))
+        self._means: Short = np.full(self.capacity, np.nan, dtype=np.float32)
+        self._counts = np.zeros(self.capacity, dtype=np.uint32)
+        self._recent: Short = np.full((RECENT_INTERVALS * grid.steps, grid.step_slots), np.nan, dtype=np.float32)
+        self._newest: int | None = None  # the newest step that holds a known slot
+        self._changed: set[int] = set()  # recent steps whose mean is to be taken anew
 
     def __len__(self) -> int:
-        """Return the number of slots that are known."""
-        return int(np.count_nonzero(~np.isnan(self._users)))
+        """Return the number of steps that are known."""
+        return len(self.steps().means.known)
 
-    def slot(self, time_s: float) -> int:
-        """Return the number of the slot that holds `time_s`, in seconds since the Unix epoch."""
-        return round(time_s * 1e6) // self._slot_us
+    @property
+    def newest(self) -> int | None:
+        """Return the newest step with a known slot."""
+        return self._newest
 
-    def slots(self, duration_s: float) -> int:
-        """Return how many slots `duration_s` is, at least one."""
-        return max(1, round(duration_s / self.slot_s))
+    @property
+    def recent_shape(self) -> tuple[int, int]:
+        """Return the shape of the recent slots: steps, and slots in each."""
+        steps, slots = self._recent.shape
+        return steps, slots
+
+    def arrays(self) -> tuple[Short, NDArray[np.uint32], Short]:
+        """Return the rings of means, of counts and of recent slots."""
+        self._settle()
+        return self._means, self._counts, self._recent
+
+    def set_arrays(self, newest: int | None, means: Short, counts: NDArray[np.uint32], recent: Short) -> None:
+        """Hold these rings, as `arrays` gave them."""
+        self._newest, self._means, self._counts, self._recent = newest, means, counts, recent
+        self._changed.clear()
 
     def add(self, time_s: float, users: float | None) -> None:
         """Note the users of the slot that holds `time_s`; `None`, and slots beyond the horizon, are ignored."""
         if users is None:
             return
-        slot = self.slot(time_s)
-        if self._newest is None:
-            self._newest = slot
-        if slot <= self._newest - self.capacity:
-            return
-        if slot > self._newest:
-            forgotten = np.arange(self._newest + 1, min(slot, self._newest + self.capacity) + 1)
-            self._users[forgotten % self.capacity] = np.nan
-            self._newest = slot
-        self._users[slot % self.capacity] = users
+        step, slot = self.grid.place(time_s)
+        if self._newest is None or step > self._newest:
+            self._advance(step)
+        assert self._newest is not None  # noqa: S101  # just advanced
+        age = self._newest - step
+        if age < len(self._recent):
+            self._recent[step % len(self._recent), slot] = users
+            self._changed.add(step)
+        elif age < self.capacity:
+            self._move_mean(step % self.capacity, users)
 
-    def window(self, first: int, count: int) -> Slots:
-        """Return the users of the `count` slots from slot `first`, shape (count,), NaN where unknown."""
+    def steps(self) -> Steps:
+        """Return the steps as they are known now, from the oldest that is held."""
+        self._settle()
         if self._newest is None:
-            return np.full(count, np.nan)
-        slots = np.arange(first, first + count)
-        held = (slots <= self._newest) & (slots > self._newest - self.capacity)
-        return np.where(held, self._users[slots % self.capacity], np.nan)
+            return Steps(Means(self.grid, 0, np.empty(0)))
+        first = self._newest - self.capacity + 1
+        places = np.arange(first, self._newest + 1) % self.capacity
+        known = 2 * self._counts[places] >= self.grid.step_slots
+        means = np.where(known, self._means[places], np.nan).astype(np.float64)
+        begin = int(np.argmax(known)) if known.any() else len(known)
+        return Steps(Means(self.grid, first + begin, means[begin:]))
 
-    def resized(self, horizon_s: float) -> "History":
-        """Return a copy with another horizon."""
-        other = History(self.slot_s, horizon_s)
-        if self._newest is not None:
-            other._newest = self._newest
-            kept = np.arange(self._newest - other.capacity + 1, self._newest + 1)
-            other._users[kept % other.capacity] = self.window(int(kept[0]), other.capacity)
+    def slots(self, interval: int) -> Floats | None:
+        """Return the known users in the slots of a recent `interval`, or None when they are not held any more."""
+        first = interval * self.grid.steps
+        if self._newest is None or not 0 <= self._newest - first < len(self._recent):
+            return None
+        places = np.arange(first, min(first + self.grid.steps, self._newest + 1)) % len(self._recent)
+        found = self._recent[places].astype(np.float64).ravel()
+        return found[~np.isnan(found)]
+
+    def resampled(self, grid: Grid, horizon_s: float) -> "History":
+        """Return the history on another `grid`; a step without a slot that begins in it has the mean around it."""
+        other = History(grid, horizon_s)
+        steps = self.steps()
+        first_us, end_us = steps.first * self.grid.step_us, steps.end * self.grid.step_us
+        begin, end = -(-first_us // grid.step_us), end_us // grid.step_us
+        begin = max(begin, end - other.capacity)
+        if begin < end:
+            other._fill(begin, _averaged(steps.means, grid, begin, end))
         return other
 
-    def copy(self) -> "History":
-        """Return a copy that may be read in another thread."""
-        return self.resized(self.capacity * self.slot_s)
+    def _fill(self, first: int, means: Floats) -> None:
+        """Hold these means of whole steps, and nothing else."""
+        places = np.arange(first, first + len(means)) % self.capacity
+        self._means[places] = means
+        self._counts[places] = np.where(np.isnan(means), 0, self.grid.step_slots)
+        self._newest = first + len(means) - 1
+
+    def _advance(self, step: int) -> None:
+        self._settle()
+        last = step - 1 if self._newest is None else self._newest
+        forgotten = np.arange(max(last + 1, step - self.capacity + 1), step + 1)
+        self._means[forgotten % self.capacity] = np.nan
+        self._counts[forgotten % self.capacity] = 0
+        self._recent[forgotten[-len(self._recent) :] % len(self._recent)] = np.nan
+        self._newest = step
+
+    def _move_mean(self, place: int, users: float) -> None:
+        count = int(self._counts[place]) + 1
+        mean = float(self._means[place]) if count > 1 else 0.0
+        self._means[place] = mean + (users - mean) / count
+        self._counts[place] = count
+
+    def _settle(self) -> None:
+        """Take the means of the recent steps that changed."""
+        for step in self._changed:
+            slots = self._recent[step % len(self._recent)]
+            known = slots[~np.isnan(slots)]
+            self._means[step % self.capacity] = known.mean(dtype=np.float64)
+            self._counts[step % self.capacity] = known.size
+        self._changed.clear()
+
+
+def _averaged(means: Means, grid: Grid, begin: int, end: int) -> Floats:
+    """Return the means of steps `begin` to `end` of `grid`: traffic is spread evenly over each known step."""
+    source_us = means.grid.step_us
+    edges_us = np.arange(begin, end + 1) * grid.step_us - means.first * source_us
+    at_us = np.arange(len(means.values) + 1) * source_us
+    users = np.diff(np.interp(edges_us, at_us, means.sums * source_us))
+    time_us = np.diff(np.interp(edges_us, at_us, means.counts * source_us))
+    return np.where(2.0 * time_us >= grid.step_us, users / np.maximum(time_us, 1.0), np.nan)

@@ -4,11 +4,15 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from microopt.messages import Name, Seconds
+
 
 class ForecasterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far to look back, and how finely to tell what may come."""
+    """How far to look back, with which models, and how often to keep what was learned."""
 
-    horizon_seasons: Annotated[int, Meta(ge=1, le=400)] = 15
-    """Older traffic is forgotten: of a daily season, what is older than two weeks and a day."""
-    residual_quantiles: Annotated[int, Meta(ge=1, le=99)] = 9
-    """Values that the error of a forecast is summed up in; more of them reach further into its tails."""
+    models: Annotated[tuple[Name, ...], Meta(min_length=1)] = ("seasonal-naive", "ces", "ridge")
+    """Those that a slice with `forecast_model = "auto"` chooses from."""
+    horizon_seasons: Annotated[int, Meta(ge=1, le=400)] = 43
+    """Older traffic is forgotten: of a daily season, what is older than six weeks and a day."""
+    checkpoint_s: Seconds = 300.0
+    """How often a slice's state is kept in KV; what came since is read again after a restart."""

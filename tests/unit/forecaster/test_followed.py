@@ -1,74 +1,130 @@
 from datetime import timedelta
 
 import msgspec
+import numpy as np
 import pytest
 
-from microopt_forecaster.followed import FollowedSlice
-from microopt_forecaster.models.seasonal_naive import SeasonalNaive
+from microopt.errors import ConfigError
+from microopt_forecaster.followed import FollowedSlice, candidate_names
+from microopt_forecaster.settings import ForecasterSettings
+
+SETTINGS = ForecasterSettings(models=("seasonal-naive", "ridge"))
 
 
 @pytest.fixture
 def spec(make_slice):
-    return make_slice(slot_s=1.0, interval_s=10.0, season_s=60.0)
+    return make_slice(slot_s=1.0, interval_s=12.0, season_s=60.0, lead_s=2.0)
 
 
 @pytest.fixture
 def followed(spec):
-    return FollowedSlice(spec, SeasonalNaive(spec.season_s), horizon_seasons=3)
+    return FollowedSlice(spec, SETTINGS)
 
 
-def test_a_slice_is_not_read_before_the_bus_was_asked(followed, telemetry):
-    followed.note(telemetry(5))
-    assert not followed.is_read
+@pytest.fixture
+def follow(followed, telemetry):
+    """Let slots pass, with the users that `users(n)` says."""
+
+    def go(count, users, begin=0):
+        for n in range(begin, begin + count):
+            followed.note(telemetry(n, users=users(n)), n + 1)
+        return followed
+
+    return go
 
 
-def test_a_slice_is_read_when_its_last_telemetry_was_handled(followed, telemetry):
-    followed.prepare(telemetry(2).time, None)
-    for n in range(2):
-        followed.note(telemetry(n))
-        assert not followed.is_read
-    followed.note(telemetry(2, users=None, qos=None, quality="missing"))
-    assert followed.is_read
+def number(followed, telemetry, slot):
+    return followed.schedule.number(telemetry(slot).time.timestamp())
 
 
-def test_a_slice_without_telemetry_is_read_at_once(followed):
-    followed.prepare(None, None)
-    assert followed.is_read
+def test_a_slot_that_is_in_the_history_already_is_not_taken_again(followed, telemetry):
+    followed.note(telemetry(0, users=4.0), 7)
+    followed.note(telemetry(0, users=9.0), 7)
+    assert followed.history.steps().means.values.tolist() == [4.0]
 
 
 def test_the_last_forecast_is_not_made_again(followed, make_forecast, telemetry):
-    start = followed.schedule.start(followed.schedule.number(telemetry(0).time.timestamp()))
+    start = followed.schedule.start(number(followed, telemetry, 0))
     now_s = start.timestamp() + 3
     assert len(followed.schedule.due(now_s)) == 1
-    followed.prepare(None, make_forecast(start=start, duration_s=10.0))
+    followed.resume_after(make_forecast(start=start, duration_s=12.0))
     assert len(followed.schedule.due(now_s)) == 0
 
 
 def test_a_last_forecast_of_another_interval_length_says_nothing(followed, make_forecast, telemetry):
-    start = followed.schedule.start(followed.schedule.number(telemetry(0).time.timestamp()))
-    followed.prepare(None, make_forecast(start=start, duration_s=20.0))
+    start = followed.schedule.start(number(followed, telemetry, 0))
+    followed.resume_after(make_forecast(start=start, duration_s=20.0))
     assert len(followed.schedule.due(start.timestamp() + 3)) == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "kept"), [({"season_s": 30.0}, 30), ({"interval_s": 5.0}, 30), ({"slot_s": 0.5}, 0)]
-)
-def test_a_changed_spec_keeps_what_is_known_unless_the_slots_are_others(followed, spec, telemetry, changes, kept):
-    for n in range(30):
-        followed.note(telemetry(n))
-    followed.change(msgspec.structs.replace(spec, **changes), followed.model, 3)
-    assert len(followed.history) == kept
+@pytest.mark.parametrize("changes", [{"season_s": 36.0}, {"interval_s": 6.0}, {"slot_s": 0.5}, {"lead_s": 1.0}])
+def test_a_changed_spec_keeps_what_is_known(follow, spec, changes):
+    followed = follow(240, lambda n: 2.0 + n % 60 // 30)
+    followed.change(msgspec.structs.replace(spec, **changes))
+    steps = followed.history.steps()
+    assert len(steps.means.known) * followed.grid.step_us == 240_000_000
+    assert np.nanmean(steps.means.values) == pytest.approx(2.5)
 
 
-def test_telemetry_of_other_slots_is_left_out(followed, telemetry):
-    followed.note(telemetry(0, slot_s=60.0))
-    assert len(followed.history) == 0
+def test_a_change_that_concerns_no_forecast_keeps_what_was_learned(follow, spec, telemetry):
+    followed = follow(240, lambda n: 2.0)
+    followed.expect(number(followed, telemetry, 240), followed.snapshot())
+    learned = followed.outlook
+    followed.change(msgspec.structs.replace(spec, priority=5))
+    assert followed.outlook is learned
+    followed.change(msgspec.structs.replace(spec, forecast_model="ridge"))
+    assert followed.outlook is not learned
 
 
-def test_a_changed_lead_does_not_repeat_forecasts(followed, spec, telemetry):
-    number = followed.schedule.number(telemetry(0).time.timestamp())
-    followed.schedule.done(number)
-    followed.prepare(None, None)
-    followed.change(msgspec.structs.replace(spec, lead_s=3.0), followed.model, 3)
-    assert followed.prepared
-    assert len(followed.schedule.due(telemetry(0).time.timestamp() + timedelta(seconds=5).total_seconds())) == 0
+def test_a_forecast_waits_for_what_it_rests_on_but_not_for_ever(followed, telemetry):
+    interval = number(followed, telemetry, 24)
+    start_s = interval * 12.0
+    due_s = start_s - 2.0
+    followed.note(telemetry(18, users=None, qos=None, quality="missing"), 1)  # 2 s of lead and 2 slots before it
+    assert not followed.is_fresh(interval, due_s)
+    assert followed.is_fresh(interval, start_s - 1.0)
+    followed.note(telemetry(19), 2)
+    assert followed.is_fresh(interval, due_s)
+
+
+def test_more_traffic_than_was_allowed_for_raises_the_next_forecast(follow, telemetry):
+    followed = follow(600, lambda n: 3.0 + 0.1 * (n % 7))
+    follow(10, lambda n: 30.0, begin=600)
+    found = followed.expect(number(followed, telemetry, 612), followed.snapshot())
+    assert found.raised_from == pytest.approx(found.prediction.traffic().mean)
+    assert found.traffic.mean == pytest.approx(30.0)
+
+
+def test_traffic_as_it_was_expected_raises_nothing(follow, telemetry):
+    followed = follow(610, lambda n: 3.0 + 0.1 * (n % 7))
+    found = followed.expect(number(followed, telemetry, 612), followed.snapshot())
+    assert found.raised_from is None
+    assert found.traffic.mean == pytest.approx(3.3, abs=0.1)
+
+
+def test_an_unknown_interval_has_no_forecast(followed, telemetry):
+    assert followed.expect(number(followed, telemetry, 0), followed.snapshot()) is None
+
+
+def test_a_slice_that_names_a_model_gets_it_with_the_naive_one_to_begin_with():
+    assert candidate_names("ridge", ("ces",)) == (("seasonal-naive", "ridge"), 1)
+    assert candidate_names("seasonal-naive", ("ces",)) == (("seasonal-naive",), 0)
+    assert candidate_names("auto", ("ces",)) == (("ces",), None)
+    with pytest.raises(ConfigError, match="forecast_model 'x': known are auto, seasonal-naive"):
+        candidate_names("x", ())
+
+
+def test_telemetry_of_another_slot_length_is_of_a_former_spec(followed, telemetry):
+    followed.note(telemetry(0, slot_s=0.5), 1)
+    assert followed.history.newest is None
+
+
+def test_forecasts_follow_a_new_interval_length(follow, spec, telemetry):
+    followed = follow(600, lambda n: 5.0)
+    followed.expect(number(followed, telemetry, 612), followed.snapshot())
+    followed.change(msgspec.structs.replace(spec, interval_s=6.0))
+    start = followed.schedule.start(number(followed, telemetry, 606))
+    assert start == telemetry(606).time
+    found = followed.expect(number(followed, telemetry, 606), followed.snapshot())
+    assert found.traffic.mean == pytest.approx(5.0, abs=0.05)
+    assert followed.schedule.start(1) - followed.schedule.start(0) == timedelta(seconds=6)

@@ -1,78 +1,95 @@
 import numpy as np
 import pytest
 
-from microopt_forecaster.history import MAX_SLOTS, History
+from microopt_forecaster.grid import Grid
+from microopt_forecaster.history import MAX_HELD, RECENT_INTERVALS, History
 
-T0 = 1_800_000_000.0
-SLOT_S = 0.1
-
-
-@pytest.fixture
-def history():
-    return History(SLOT_S, horizon_s=1.0)
+GRID = Grid(1.0, 6.0, 60.0)  # six steps of one slot
+COARSE = Grid(1.0, 24.0, 240.0)  # twelve steps of two slots
 
 
 def fill(history: History, values: dict[int, float | None]) -> History:
     for n, users in values.items():
-        history.add(T0 + n * SLOT_S, users)
+        history.add(float(n), users)
     return history
 
 
-def last(history: History, first: int, count: int) -> list[float | None]:
-    users = history.window(history.slot(T0) + first, count)
-    return [None if np.isnan(u) else u for u in users.tolist()]
+def known(history: History) -> dict[int, float]:
+    steps = history.steps()
+    return {int(n): float(steps.means.values[n - steps.first]) for n in steps.means.known}
 
 
-def test_slots_are_numbered_from_the_epoch_without_rounding_into_the_former_one(history):
-    numbers = [history.slot(T0 + n * SLOT_S) for n in range(1000)]
-    assert numbers == list(range(round(T0 / SLOT_S), round(T0 / SLOT_S) + 1000))
+@pytest.fixture
+def history():
+    return History(GRID, horizon_s=40.0)
 
 
 def test_what_was_never_said_or_said_to_be_unknown_is_a_gap(history):
-    fill(history, {0: 1.0, 1: None, 3: 4.0})
-    assert last(history, -1, 6) == [None, 1.0, None, None, 4.0, None]
-    assert len(history) == 2
+    assert known(fill(history, {0: 1.0, 1: None, 3: 4.0})) == {0: 1.0, 3: 4.0}
 
 
 def test_slots_may_come_in_any_order_and_the_latest_word_counts(history):
     fill(history, {5: 6.0, 2: 3.0, 4: 5.0})
-    fill(history, {2: 9.0})
-    assert last(history, 2, 4) == [9.0, None, 5.0, 6.0]
+    assert known(fill(history, {2: 9.0})) == {2: 9.0, 4: 5.0, 5: 6.0}
 
 
 def test_what_is_older_than_the_horizon_is_forgotten(history):
-    fill(history, {n: float(n) for n in range(25)})
+    fill(history, {n: float(n) for n in range(55)})
     fill(history, {3: 99.0})
-    assert last(history, 12, 13) == [None] * 3 + [float(n) for n in range(15, 25)]
+    assert known(history) == {n: float(n) for n in range(15, 55)}
 
 
-@pytest.mark.parametrize("gap", [3, 9, 10, 11, 1000])
+@pytest.mark.parametrize("gap", [3, 39, 40, 41, 1000])
 def test_a_gap_leaves_nothing_of_a_former_round(history, gap):
-    fill(history, {n: float(n) for n in range(10)})
-    fill(history, {9 + gap: 7.0})
-    assert last(history, 10, gap) == [None] * (gap - 1) + [7.0]
-    assert len(history) == max(0, 10 - gap) + 1
+    fill(history, {n: float(n) for n in range(40)})
+    fill(history, {39 + gap: 7.0})
+    assert known(history) == {n: float(n) for n in range(gap, 40)} | {39 + gap: 7.0}
 
 
 def test_nothing_is_known_of_an_empty_history(history):
-    assert last(history, 0, 3) == [None] * 3
-    assert len(history) == 0
+    assert known(history) == {}
+    assert history.newest is None
+    assert history.slots(0) is None
 
 
-@pytest.mark.parametrize(("horizon_s", "kept"), [(0.4, 4), (1.0, 10), (3.0, 10)])
-def test_a_changed_horizon_keeps_the_newest(history, horizon_s, kept):
-    fill(history, {n: float(n) for n in range(13)})
-    other = history.resized(horizon_s)
-    assert last(other, 13 - kept, kept) == [float(n) for n in range(13 - kept, 13)]
-    assert len(other) == kept
+def test_a_step_is_the_mean_of_its_slots_if_half_of_them_are_known():
+    history = fill(History(COARSE, 480.0), {0: 1.0, 1: 3.0, 2: 5.0, 5: None})
+    assert known(history) == {0: 2.0, 1: 5.0}
 
 
-def test_a_copy_is_unmoved_by_what_follows(history):
-    fill(history, {0: 1.0})
-    copy = history.copy()
-    fill(history, {0: 5.0, 1: 2.0})
-    assert last(copy, 0, 2) == [1.0, None]
+def test_history_that_comes_late_moves_the_means_of_its_steps():
+    history = fill(History(COARSE, 4800.0), {4000: 1.0, 10: 2.0, 11: 4.0})
+    assert known(history) == {5: 3.0, 2000: 1.0}
 
 
-def test_the_horizon_is_bounded():
-    assert History(1.0, horizon_s=1e9).capacity == MAX_SLOTS
+def test_the_slots_of_recent_intervals_are_held_and_those_before_are_not():
+    history = fill(History(COARSE, 4800.0), {n: float(n) for n in range(24 * 10)})
+    assert history.slots(9).tolist() == [float(n) for n in range(216, 240)]
+    assert history.slots(10 - RECENT_INTERVALS) is not None
+    assert history.slots(9 - RECENT_INTERVALS) is None
+    assert history.slots(10) is None
+
+
+def test_a_horizon_of_too_many_steps_is_cut_to_the_newest():
+    assert History(GRID, horizon_s=1e9).capacity == MAX_HELD
+
+
+@pytest.mark.parametrize("other", [Grid(1.0, 12.0, 60.0), Grid(2.0, 24.0, 60.0), Grid(0.5, 3.0, 60.0)])
+def test_another_grid_keeps_the_traffic(other):
+    history = fill(History(GRID, 600.0), {n: float(n // 12) for n in range(240)})
+    steps = history.resampled(other, 600.0).steps()
+    times_s = (np.arange(steps.first, steps.end) + 0.5) * other.step_us / 1e6
+    assert (steps.first, len(times_s) * other.step_us) == (0, 240_000_000)
+    np.testing.assert_allclose(steps.means.values, times_s // 12, atol=1e-6)
+
+
+def test_another_grid_keeps_gaps_as_gaps():
+    history = fill(History(GRID, 600.0), {n: 1.0 for n in range(240) if not 60 <= n < 120})
+    steps = history.resampled(Grid(1.0, 24.0, 60.0), 600.0).steps()
+    gaps = np.flatnonzero(np.isnan(steps.means.values)) * 2
+    assert (gaps.min(), gaps.max()) == (60, 118)
+
+
+def test_a_shorter_horizon_keeps_the_newest():
+    history = fill(History(GRID, 600.0), {n: float(n) for n in range(240)})
+    assert min(known(history.resampled(GRID, 60.0))) == 180

@@ -1,11 +1,28 @@
-"""One file a model; each turns a slice's history into the traffic of an interval."""
+"""One file a model; each expects the level of an interval from the steps before it."""
 
-from microopt.specs import SliceSpec
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from microopt.errors import ConfigError
 from microopt_forecaster.models.base import Model
+from microopt_forecaster.models.ces import Ces
+from microopt_forecaster.models.ridge import Ridge
 from microopt_forecaster.models.seasonal_naive import SeasonalNaive
-from microopt_forecaster.settings import ForecasterSettings
+
+MODELS: Final[dict[str, Callable[[], Model]]] = {
+    "seasonal-naive": SeasonalNaive,
+    "ces": Ces,
+    "ridge": Ridge,
+}
 
 
-def make(spec: SliceSpec, settings: ForecasterSettings) -> Model:
-    """Return the model that forecasts the slice of `spec`."""
-    return SeasonalNaive(spec.season_s, settings.residual_quantiles)
+def make(names: Iterable[str]) -> tuple[Model, ...]:
+    """Return the models of these names, in this order.
+
+    Raises:
+        ConfigError: there is no model of a name.
+    """
+    wanted = tuple(names)
+    if unknown := sorted(set(wanted) - set(MODELS)):
+        raise ConfigError(f"no forecast model {', '.join(unknown)}; known: {', '.join(MODELS)}")
+    return tuple(MODELS[name]() for name in wanted)

@@ -2,22 +2,31 @@
 
 from typing import Protocol
 
-from microopt.messages import Traffic
-from microopt_forecaster.history import History
+from microopt_forecaster.steps import Floats, Ints, Steps
+
+
+class Fitted(Protocol):
+    """A model with parameters; synchronous, without I/O, and the same for the same history."""
+
+    def levels(self, steps: Steps, intervals: Ints) -> Floats:
+        """Return the expected log(mean users + offset) of each of `intervals`, NaN where too little is known.
+
+        For each, only steps are used that end `gap` steps before it; `gap` is that of the fit.
+        """
+        ...
 
 
 class Model(Protocol):
-    """A forecast of one slice's traffic: synchronous, without I/O, and the same for the same history."""
+    """A way to expect the level of an interval's traffic (docs/adr/0010-forecasts.md)."""
 
     @property
     def name(self) -> str:
         """Return the name that forecasts carry."""
         ...
 
-    def forecast(self, history: History, interval_start: float, interval_s: float) -> Traffic | None:
-        """Return the distribution of the users in the slots of an interval, or None when too little is known.
+    def fit(self, steps: Steps, gap: int) -> Fitted | None:
+        """Return the model fitted on `steps`, for intervals that begin `gap` steps after what is known of them.
 
-        Only slots before `interval_start` (seconds since the Unix epoch) are used, so that a forecast can be
-        made again later, and tested against what followed.
+        `None` where there is too little history.
         """
         ...

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from microopt_forecaster.models.atoms import traffic
+from microopt_forecaster.traffic import traffic
 
 
 def test_equal_values_are_one_atom_with_their_share():

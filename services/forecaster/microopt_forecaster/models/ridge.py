@@ -1,0 +1,94 @@
+"""Linear regression on logarithms of what was lately, and at the same hour of the last seasons."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from sklearn.linear_model import Ridge as Regression
+
+from microopt_forecaster.grid import Grid
+from microopt_forecaster.models.base import Fitted
+from microopt_forecaster.steps import Floats, Ints, Steps
+
+INTERVALS: Final = 3
+"""Windows of an interval's length before the forecast."""
+FRESH_STEPS: Final = 6
+"""Single steps before the forecast."""
+SEASONS: Final = 7
+"""Seasons back at the same hour: of a day, so that weekdays meet weekdays."""
+NEIGHBOURS: Final = (-1, 0, 1)
+"""Intervals beside the same hour."""
+PARTS: Final = 6
+"""Parts of the same interval a season ago."""
+MAX_ROWS: Final = 1_008
+PENALTY: Final = 1.0
+"""On standardised features. Choosing it anew at each fit by cross-validation was up to a tenth worse."""
+ROWS_A_FEATURE: Final = 2
+"""Fewer rows fit noise; then fewer seasons are looked back."""
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Ridge regression (scikit-learn's) of an interval's level on earlier ones."""
+
+    name: str = "ridge"
+
+    def fit(self, steps: Steps, gap: int) -> Fitted | None:
+        """Return the regression on the last `MAX_ROWS` intervals, with as many seasons as they allow."""
+        end = steps.end // steps.grid.steps
+        intervals = np.arange(max(steps.first // steps.grid.steps, end - MAX_ROWS), end)
+        target = steps.levels(intervals)
+        for seasons in range(SEASONS if steps.grid.season > 1 else 0, -1, -1):
+            windows = _windows(steps.grid, gap, seasons)
+            features = windows.features(steps, intervals)
+            whole = ~np.isnan(target) & ~np.isnan(features).any(axis=1)
+            if whole.sum() >= ROWS_A_FEATURE * features.shape[1]:
+                return _regression(windows, features[whole], target[whole])
+        return None
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The windows whose levels are features: where they begin, in steps from the interval, and how long."""
+
+    begin: Ints
+    length: Ints
+
+    def features(self, steps: Steps, intervals: Ints) -> Floats:
+        """Return a row of features for each interval, NaN where history does not reach."""
+        return steps.windows(intervals[:, None] * steps.grid.steps + self.begin, self.length)
+
+
+@dataclass(frozen=True)
+class _Regression:
+    windows: _Windows
+    weights: Floats
+    constant: float
+
+    def levels(self, steps: Steps, intervals: Ints) -> Floats:
+        return self.windows.features(steps, intervals) @ self.weights + self.constant
+
+
+def _windows(grid: Grid, gap: int, seasons: int) -> _Windows:
+    """Return the windows that are known `gap` steps before an interval."""
+    length = grid.steps
+    found = [(-gap - k * length, length) for k in range(1, INTERVALS + 1)]
+    if length > 1:
+        found += [(-gap - k, 1) for k in range(1, min(FRESH_STEPS, length) + 1)]
+    for season in range(1, seasons + 1):
+        same = -season * grid.season * length
+        found += [(same + beside * length, length) for beside in NEIGHBOURS]
+    parts = min(PARTS, length)
+    if seasons and parts > 1:
+        edges = [part * length // parts - grid.season * length for part in range(parts + 1)]
+        found += [(begin, end - begin) for begin, end in pairwise(edges)]
+    known = [(begin, count) for begin, count in found if begin + count <= -gap]
+    return _Windows(*np.array(known, dtype=np.int64).T)
+
+
+def _regression(windows: _Windows, features: Floats, target: Floats) -> _Regression:
+    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-9
+    found = Regression(alpha=PENALTY).fit((features - mean) / deviation, target)
+    weights = found.coef_ / deviation
+    return _Regression(windows, weights, float(found.intercept_ - mean @ weights))

@@ -1,0 +1,29 @@
+"""What every candidate said of the last intervals, and what came."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from microopt_forecaster.steps import Floats
+
+SLOTS: Final = 6
+"""Numbers in which the slots of an interval are summed up."""
+
+
+class Record(NamedTuple):
+    """One interval, in logarithms of users + offset."""
+
+    interval: int
+    levels: Floats
+    """What each candidate expected, NaN where it said nothing."""
+    actual: float
+    """The interval's mean users."""
+    spread: Floats
+    """`SLOTS` quantiles of its slots, less `actual`."""
+
+
+def errors(records: Iterable[Record], candidates: int) -> Floats:
+    """Return how many users each candidate was wrong by, shape (records, candidates); NaN: it said nothing."""
+    rows = [np.abs(np.exp(record.actual) - np.exp(record.levels)) for record in records]
+    return np.array(rows, dtype=np.float64).reshape(-1, candidates)
