@@ -4,6 +4,8 @@ import asyncio
 import csv
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from click.testing import CliRunner
@@ -18,18 +20,11 @@ from microopt_optimizer.slice_model import train_file
 from microopt_optimizer.slice_model.dataset_csv import read_csv
 
 SLICE = "1-000001"
-START = datetime(2026, 1, 1, tzinfo=UTC)
 A, B = {"gnb_cpu": 1000.0, "transport_bandwidth": 20.0}, {"gnb_cpu": 2000.0, "transport_bandwidth": 20.0}
 WHOLE = ("--slice", SLICE, "--from", "2026-01-01", "--to", "2026-01-03")
 
-TRAIN = """\
-time: time
-users: users
-qos: {column: qos, metric: dl_thpt_per_ue, unit: Mbit/s, higher_is_better: true}
-resources:
-  gnb_cpu: {column: gnb_cpu, unit: millicores}
-  transport_bandwidth: {column: transport_bandwidth, unit: Mbit/s}
-"""
+MANUAL = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+TRAIN_YAML = dedent("    time: time\n" + MANUAL.partition("\n    time: time\n")[2].partition("\n\n")[0])
 
 
 async def run(url, *words):
@@ -61,7 +56,7 @@ async def test_an_export_has_a_row_a_slot_in_the_order_of_time(bus, microopt, te
     await bus.publish(telemetry(0, slice="2"))
     done = await microopt("dataset", "export", *WHOLE, out)
     assert done.exit_code == 0, done.output
-    assert "6 rows from 2026-01-01T00:00:00+00:00 to 2026-01-01T00:00:05+00:00" in done.output
+    assert "6 rows from 2026-01-01 00:00:00 to 2026-01-01 00:00:05 UTC" in done.output
     assert "3 complete, 2 partial, 1 missing" in done.output
     assert out.read_text().splitlines() == [
         "time,slot_s,users,qos,gnb_cpu,transport_bandwidth,usage.gnb_cpu,pressure.gnb_cpu,quality,transient",
@@ -110,7 +105,7 @@ async def test_relative_times_are_taken_from_now(bus, microopt, telemetry, tmp_p
 
 
 async def test_settled_rows_are_those_that_the_trainer_would_keep(bus, microopt, telemetry, tmp_path):
-    """The export judges as the trainer does, and its file is read by the trainer's own reader."""
+    """The file is read by the trainer's own reader, as the configuration in docs/datasets.md says."""
     everything, settled, config = tmp_path / "all.csv", tmp_path / "settled.csv", tmp_path / "train.yaml"
     allocations = [A] * 40 + [B] * 30 + [A] * 5 + [B] * 30
     silent = {20, 21, *range(50, 65)}
@@ -124,10 +119,11 @@ async def test_settled_rows_are_those_that_the_trainer_would_keep(bus, microopt,
     )
     assert (await microopt("dataset", "export", *WHOLE, everything)).exit_code == 0
     assert (await microopt("dataset", "export", *WHOLE, "--settled-only", settled)).exit_code == 0
-    config.write_text(TRAIN)
-    columns = train_file.read(config).columns
+    config.write_text(TRAIN_YAML)
+    file = train_file.read(config)
+    columns = file.columns
     whole, dropped = read_csv(everything, columns, settle_s=12.0)
-    ready, report = read_csv(settled, columns, settle_s=0.0)
+    ready, report = read_csv(settled, columns, settle_s=file.settle_s)
     assert (dropped.rows_read, dropped.invalid) == (105, 17)
     assert (report.invalid, report.unsettled, report.duplicates) == (0, 0, 0)
     assert ready.resource_names == ("gnb_cpu", "transport_bandwidth")

@@ -21,6 +21,8 @@ from microopt_collector.dataset.window import Window
 LOOK_BACK_S: Final = 3600.0
 """How long before the window is read as well, to know what was in force when it begins."""
 
+SHOWN: Final = "%Y-%m-%d %H:%M:%S"
+
 
 @dataclass
 class Written:
@@ -47,7 +49,7 @@ class Written:
             f"{self.qualities[quality]:,} {quality}" for quality in ("complete", "partial", "missing")
         )
         return (
-            f"{self.qualities.total():,} rows from {self.first.isoformat()} to {self.last.isoformat()}: "
+            f"{self.qualities.total():,} rows from {self.first:{SHOWN}} to {self.last:{SHOWN}} UTC: "
             f"{counts}; {self.transient:,} of them transient"
         )
 
@@ -91,9 +93,11 @@ async def gather(
 
     reading = await stored.read(bus, slice, since, take, progress)
     if not found:
+        others = (
+            f"; the {reading.read:,} slots of it that were stored since are of other times" if reading.read else ""
+        )
         raise ConfigError(
-            f"no telemetry of slice {slice} from {window.start.isoformat()} to {window.end.isoformat()}; "
-            "does its collector run, and has `microopt status` the slice?"
+            f"no telemetry of slice {slice} from {window.start:{SHOWN}} to {window.end:{SHOWN}} UTC{others}"
         )
     return columns, reading
 
