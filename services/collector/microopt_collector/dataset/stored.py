@@ -13,7 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from microopt import codec, streams, subjects
 from microopt.bus import Bus
-from microopt.errors import InvalidMessageError
+from microopt.errors import InvalidMessageError, TemporaryError
 from microopt.messages import Telemetry
 
 Take = Callable[[Telemetry, bytes], None]
@@ -43,6 +43,9 @@ async def read(bus: Bus, slice: str, since: datetime, take: Take, progress: Call
     What was stored since `since` is read, up to what is there when reading begins. A slot is stored after its
     time, so none of `since` or later is left out. Imported history is stored long after its time: the slots of a
     window may stand anywhere up to the end of the stream, and some that are handed over are older than `since`.
+
+    Raises:
+        TemporaryError: a message was lost, as when the connection was cut.
     """
     result = Reading()
     last = (await bus.js.stream_info(streams.TELEMETRY)).state.last_seq
@@ -87,6 +90,8 @@ async def _fetch(pull: JetStreamContext.PullSubscription, batch: int) -> list[Ms
 
 def _take(message: Msg, slice: str, take: Take, result: Reading) -> None:
     result.read += 1
+    if message.metadata.sequence.consumer != result.read:  # what is lost on its way does not come again
+        raise TemporaryError(f"telemetry of slice {slice} was lost on its way from the server; try again")
     try:
         telemetry = codec.decode(message.data, Telemetry, origin=message.subject)
         if telemetry.slice != slice:
