@@ -37,6 +37,7 @@ class Loading:
         """Read what was kept, and the telemetry since; after an error, call again.
 
         Raises:
+            TemporaryError: some of it was lost on its way.
             nats.errors.Error: the server is gone.
         """
         followed = self._followed
@@ -46,8 +47,9 @@ class Loading:
         if followed.sequence > last:  # the stream was lost and made anew
             followed.sequence = 0
         subject = ALL[Telemetry].replace("*", followed.slice)
-        async for message in replay(bus, streams.TELEMETRY, subject, followed.sequence + 1, last):
-            self._take(message)
+        async for messages in replay(bus, streams.TELEMETRY, subject, start=followed.sequence + 1, last=last):
+            for message in messages:
+                self._take(message)
         for telemetry, sequence in self._waiting:
             followed.note(telemetry, sequence)
         self._waiting.clear()

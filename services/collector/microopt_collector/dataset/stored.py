@@ -5,25 +5,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import nats.errors
 import structlog
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from microopt import codec, streams, subjects
 from microopt.bus import Bus
-from microopt.errors import InvalidMessageError, TemporaryError
+from microopt.errors import InvalidMessageError
 from microopt.messages import Telemetry
+from microopt.replay import last_sequence, replay
 
 Take = Callable[[Telemetry, bytes], None]
 
 CLOCKS_S: Final = 3600.0
 """How much earlier than a slot's time the server's clock may have stored it."""
-
-BATCH: Final = 1000
-FETCH_S: Final = 5.0
-INACTIVE_S: Final = 60.0
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _log = structlog.get_logger("microopt.dataset")
@@ -48,50 +42,18 @@ async def read(bus: Bus, slice: str, since: datetime, take: Take, progress: Call
         TemporaryError: a message was lost, as when the connection was cut.
     """
     result = Reading()
-    last = (await bus.js.stream_info(streams.TELEMETRY)).state.last_seq
-    pull = await _open(bus, slice, since)
-    name = (info := await pull.consumer_info()).name
-    waiting = info.num_pending or 0
-    try:
-        while waiting:
-            for message in (messages := await _fetch(pull, min(waiting, BATCH))):
-                _take(message, slice, take, result)
-            if not messages or messages[-1].metadata.sequence.stream >= last:
-                break
-            waiting = messages[-1].metadata.num_pending
-            progress(result.read)
-    finally:
-        await pull.unsubscribe()
-        await bus.js.delete_consumer(streams.TELEMETRY, name)
-    return result
-
-
-async def _open(bus: Bus, slice: str, since: datetime) -> JetStreamContext.PullSubscription:
-    config = ConsumerConfig(
-        ack_policy=AckPolicy.NONE,
-        deliver_policy=DeliverPolicy.BY_START_TIME,
-        opt_start_time=max(since - timedelta(seconds=CLOCKS_S), _EPOCH),
-        inactive_threshold=INACTIVE_S,
-        mem_storage=True,
-    )
+    last = await last_sequence(bus, streams.TELEMETRY)
     subject = subjects.ALL[Telemetry].replace("*", slice)
-    return await bus.js.pull_subscribe(subject, stream=streams.TELEMETRY, config=config)
-
-
-async def _fetch(pull: JetStreamContext.PullSubscription, batch: int) -> list[Msg]:
-    """Return up to `batch` messages; none where the server has removed those that were still waiting."""
-    try:
-        return await pull.fetch(batch, timeout=FETCH_S)
-    except nats.errors.TimeoutError:
-        if (await pull.consumer_info()).num_pending == 0:
-            return []
-        raise
+    start = max(since - timedelta(seconds=CLOCKS_S), _EPOCH)
+    async for messages in replay(bus, streams.TELEMETRY, subject, start=start, last=last):
+        for message in messages:
+            _take(message, slice, take, result)
+        progress(result.read)
+    return result
 
 
 def _take(message: Msg, slice: str, take: Take, result: Reading) -> None:
     result.read += 1
-    if message.metadata.sequence.consumer != result.read:  # what is lost on its way does not come again
-        raise TemporaryError(f"telemetry of slice {slice} was lost on its way from the server; try again")
     try:
         telemetry = codec.decode(message.data, Telemetry, origin=message.subject)
         if telemetry.slice != slice:
