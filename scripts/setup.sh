@@ -16,6 +16,9 @@ set -eu
 # Debian packages that a test needs, separated by spaces. The tests' nats-server is a wheel.
 SYSTEM_PACKAGES="mosquitto prometheus"
 
+# Debian starts the services that it installs unless this says no; the tests start their own, on free loopback ports.
+POLICY=/usr/sbin/policy-rc.d
+
 MINIMUM="3.11"
 VENV="${VENV:-.venv}"
 PYTHON="${PYTHON:-python3}"
@@ -72,6 +75,11 @@ apt_install() {
     say "apt-get install $*"
     # An update may fail for an unrelated source; the installation then tells whether that matters.
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update || true
+    if [ ! -e "$POLICY" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+        as_root chmod +x "$POLICY"
+        trap 'as_root rm -f "$POLICY"' EXIT
+    fi
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 install -y --no-install-recommends "$@" >/dev/null
 }
