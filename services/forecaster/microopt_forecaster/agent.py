@@ -16,6 +16,7 @@ from microopt.messages import Forecast, Interval, Telemetry
 from microopt.settings import Settings
 from microopt.specs import SliceSpec
 from microopt_forecaster import kept, models
+from microopt_forecaster.day_types import DayTypes
 from microopt_forecaster.followed import AUTO, Expected, FollowedSlice
 from microopt_forecaster.loading import Loading
 from microopt_forecaster.metrics import ForecasterMetrics
@@ -183,7 +184,7 @@ def build(settings: Settings) -> Agent:
         ConfigError: a setting cannot be used.
     """
     own = settings.table("forecaster", ForecasterSettings)
-    models.make(own.models)
+    models.make(own.models, DayTypes(own.timezone, own.holidays))  # says at once what cannot be used
     forecaster = Forecaster(own)
     agent = Agent("forecaster", description="telemetry to expected traffic", lifespan=forecaster.lifespan)
     agent.watch(streams.SLICES, SliceSpec)(forecaster.on_spec)

@@ -14,6 +14,7 @@ from microopt.messages import Forecast, Telemetry, Traffic
 from microopt.specs import SliceSpec
 from microopt_forecaster import models
 from microopt_forecaster.candidates import Candidates
+from microopt_forecaster.day_types import DayTypes
 from microopt_forecaster.grid import Grid
 from microopt_forecaster.history import RECENT_INTERVALS, History
 from microopt_forecaster.outlook import Outlook
@@ -55,6 +56,7 @@ class FollowedSlice:
         self.sequence = 0
         """The last message of the telemetry stream that is in the history."""
         self.settings = settings
+        self.days = DayTypes(settings.timezone, settings.holidays)
         self.outlook: Outlook
         self._last: tuple[int, Prediction] | None = None
         self.heard_until_s = 0.0
@@ -145,7 +147,9 @@ class FollowedSlice:
         self.grid = Grid(spec.slot_s, spec.interval_s, spec.season_s)
         self.schedule = Schedule(spec.interval_s, spec.slot_s if spec.lead_s is None else spec.lead_s)
         gap = self.grid.steps_in(self.schedule.lead_s + SETTLED_SLOTS * spec.slot_s)
-        candidates = Candidates(models.make(names), self.grid, gap, shift=zlib.crc32(spec.slice.encode()))
+        candidates = Candidates(
+            models.make(names, self.days), self.grid, gap, shift=zlib.crc32(spec.slice.encode())
+        )
         self.outlook = Outlook(candidates, self.grid.season, fixed)
 
     @property

@@ -9,7 +9,7 @@ from statsforecast.models import AutoCES
 from microopt_forecaster.models.base import Fitted
 from microopt_forecaster.steps import Floats, Ints, Steps
 
-MAX_INTERVALS: Final = 1_008
+MAX_INTERVALS: Final = 504
 LEAST_INTERVALS: Final = 24
 MAX_SEASON: Final = 168
 """Intervals; a longer season takes seconds to fit, and is left out."""

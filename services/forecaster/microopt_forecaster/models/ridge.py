@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from sklearn.linear_model import Ridge as Regression
 
+from microopt_forecaster.day_types import DAY_S, DayTypes
 from microopt_forecaster.grid import Grid
 from microopt_forecaster.models.base import Fitted
 from microopt_forecaster.steps import Floats, Ints, Steps
@@ -22,6 +23,8 @@ NEIGHBOURS: Final = (-1, 0, 1)
 PARTS: Final = 6
 """Parts of the same interval a season ago."""
 MAX_ROWS: Final = 1_008
+ALIKE: Final = 4
+FOUR_WEEKS: Final = 28
 PENALTY: Final = 1.0
 """On standardised features. Choosing it anew at each fit by cross-validation was up to a tenth worse."""
 ROWS_A_FEATURE: Final = 2
@@ -30,21 +33,27 @@ ROWS_A_FEATURE: Final = 2
 
 @dataclass(frozen=True)
 class Ridge:
-    """Ridge regression (scikit-learn's) of an interval's level on earlier ones."""
+    """Ridge regression (scikit-learn's) of an interval's level on earlier ones.
+
+    With `days` also on the same hour of the last days of the same type, where the season is a day.
+    """
 
     name: str = "ridge"
+    days: DayTypes | None = None
 
     def fit(self, steps: Steps, gap: int) -> Fitted | None:
         """Return the regression on the last `MAX_ROWS` intervals, with as many seasons as they allow."""
+        if self.days is not None and steps.grid.season_s != DAY_S:
+            return None
         end = steps.end // steps.grid.steps
         intervals = np.arange(max(steps.first // steps.grid.steps, end - MAX_ROWS), end)
         target = steps.levels(intervals)
         for seasons in range(SEASONS if steps.grid.season > 1 else 0, -1, -1):
-            windows = _windows(steps.grid, gap, seasons)
-            features = windows.features(steps, intervals)
+            rows = _Rows(_windows(steps.grid, gap, seasons), gap, self.days)
+            features = rows.features(steps, intervals)
             whole = ~np.isnan(target) & ~np.isnan(features).any(axis=1)
             if whole.sum() >= ROWS_A_FEATURE * features.shape[1]:
-                return _regression(windows, features[whole], target[whole])
+                return _regression(rows, features[whole], target[whole])
         return None
 
 
@@ -55,19 +64,60 @@ class _Windows:
     begin: Ints
     length: Ints
 
+
+@dataclass(frozen=True)
+class _Rows:
+    windows: _Windows
+    gap: int
+    days: DayTypes | None
+
     def features(self, steps: Steps, intervals: Ints) -> Floats:
         """Return a row of features for each interval, NaN where history does not reach."""
-        return steps.windows(intervals[:, None] * steps.grid.steps + self.begin, self.length)
+        begin = intervals * steps.grid.steps
+        found = steps.windows(begin[:, None] + self.windows.begin, self.windows.length)
+        if self.days is None:
+            return found
+        back = _alike(steps.grid, self.days, intervals, self.gap) * steps.grid.season * steps.grid.steps
+        hours = [steps.windows(begin[:, None] - back, steps.grid.steps)]
+        if self.gap == 0:  # the hour before tells how far today is like those days
+            hours.append(steps.windows(begin[:, None] - back - steps.grid.steps, steps.grid.steps))
+        return np.column_stack([found, *(_mean(hour) for hour in hours)])
 
 
 @dataclass(frozen=True)
 class _Regression:
-    windows: _Windows
+    rows: _Rows
     weights: Floats
     constant: float
 
     def levels(self, steps: Steps, intervals: Ints) -> Floats:
-        return self.windows.features(steps, intervals) @ self.weights + self.constant
+        return self.rows.features(steps, intervals) @ self.weights + self.constant
+
+
+def _alike(grid: Grid, days: DayTypes, intervals: Ints, gap: int) -> Ints:
+    """Return how many days back the last `ALIKE` days of the same type are, shape (n, ALIKE).
+
+    Where there are fewer in four weeks, the last one is repeated, or the day before stands in.
+    """
+    first = 1 + (gap + grid.steps - 1) // (grid.season * grid.steps)
+    back = np.arange(first, first + FOUR_WEEKS)
+    then = intervals[:, None] - np.concatenate(([0], back)) * grid.season
+    moments, places = np.unique(then, return_inverse=True)
+    types = np.array([days.at(moment * grid.interval_s) for moment in moments.tolist()])[
+        places.reshape(then.shape)
+    ]
+    same = types[:, 1:] == types[:, :1]
+    nearest_first = np.argsort(~same, axis=1, kind="stable")  # the same ones before all others
+    last = np.maximum(same.sum(axis=1) - 1, 0)
+    columns = np.minimum(np.arange(ALIKE), last[:, None])
+    return back[np.take_along_axis(nearest_first, columns, axis=1)]
+
+
+def _mean(levels: Floats) -> Floats:
+    """Return the mean of the known columns, NaN where there are none."""
+    known = ~np.isnan(levels)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, levels, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def _windows(grid: Grid, gap: int, seasons: int) -> _Windows:
@@ -87,8 +137,8 @@ def _windows(grid: Grid, gap: int, seasons: int) -> _Windows:
     return _Windows(*np.array(known, dtype=np.int64).T)
 
 
-def _regression(windows: _Windows, features: Floats, target: Floats) -> _Regression:
+def _regression(rows: _Rows, features: Floats, target: Floats) -> _Regression:
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-9
     found = Regression(alpha=PENALTY).fit((features - mean) / deviation, target)
     weights = found.coef_ / deviation
-    return _Regression(windows, weights, float(found.intercept_ - mean @ weights))
+    return _Regression(rows, weights, float(found.intercept_ - mean @ weights))
