@@ -66,8 +66,12 @@ def _row(row: Mapping[str, Any]) -> list[str]:
     shares = [
         f"{100.0 * row[name]:.1f} %" if name in row else "" for name in NUMBERS if name.startswith("coverage")
     ]
-    errors = [f"{row[name]:.3f}" for name in ("mase_168", "mase_336", "pinball")]
+    errors = [_error(row[name]) for name in ("mase_168", "mase_336", "pinball")]
     return [row["model"], *errors, *shares, f"{row['fit_s']:.2g}", f"{1e3 * row['update_s']:.1f}"]
+
+
+def _error(error: float) -> str:
+    return f"{error:.3f}" if error < 1000.0 else f"{error:.0e}"  # intervals may explode
 
 
 def _scale(scale: Mapping[str, Any]) -> Rows:
