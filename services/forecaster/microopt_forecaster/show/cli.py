@@ -46,12 +46,12 @@ def show(slice_: str, last: int | None, start: str | None, out: Path | None, as_
     name, now = slice_id(slice_), datetime.now(UTC)
     since = time_of(start, now, "--from") if start else None
     report = with_bus(lambda bus: gather(bus, name, now, last=last or SHOWN, start=since))
+    if out:
+        _write(out, report)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
     else:
         _print(report)
-    if out:
-        _write(out, report)
 
 
 def _print(report: Report) -> None:
