@@ -1,14 +1,20 @@
 """Measurements from a core NATS subject, as JSON of any shape."""
 
+import asyncio
 import time
+from typing import Annotated
 
+from msgspec import Meta
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from microopt.errors import PermanentError
 from microopt.messages import Name
-from microopt_collector.sources.base import Sink
-from microopt_collector.sources.mapping import FieldMap, Subject, read
+from microopt_collector.sources.base import Sink, hand_over
+from microopt_collector.sources.mapping import FieldMap, Mapper
+
+Subject = Annotated[
+    str, Meta(pattern=r"^([^\s.>]+\.)*([^\s.>]+|>)$", description="a NATS subject, wildcards allowed")
+]
 
 
 class NatsSourceSettings(
@@ -26,6 +32,7 @@ class NatsSource:
     def __init__(self, settings: NatsSourceSettings, client: Client) -> None:
         self._settings = settings
         self._client = client
+        self._mapper = Mapper(settings, settings.name, separator=".")
 
     @property
     def name(self) -> str:
@@ -34,16 +41,26 @@ class NatsSource:
 
     async def run(self, sink: Sink) -> None:
         """Map each message, and reject those that are no measurement of a known slice."""
-        subscription = await self._client.subscribe(self._settings.subject)
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def take(message: Msg) -> None:
+            try:
+                self._take(message, sink)
+            except Exception as error:  # the client would only log it
+                if not failed.done():
+                    failed.set_exception(error)
+
+        # A callback, for the client's iterator makes a task for each message.
+        subscription = await self._client.subscribe(self._settings.subject, cb=take)
+        sink.up(True)
         try:
-            async for message in subscription.messages:
-                await self._handle(message, sink)
+            await failed
         finally:
             if not self._client.is_closed:
                 await subscription.unsubscribe()
 
-    async def _handle(self, message: Msg, sink: Sink) -> None:
-        try:
-            await sink.emit(read(message.data, self._settings, source=self.name, now_s=time.time()))
-        except PermanentError as error:
-            await sink.reject(message.data, subject=message.subject, error=error)
+    def _take(self, message: Msg, sink: Sink) -> None:
+        began = time.perf_counter()
+        found = self._mapper.read(message.data, message.subject, time.time())
+        hand_over(found, sink, message.data, message.subject)
+        sink.took(time.perf_counter() - began)
