@@ -3,15 +3,18 @@
 from nats.aio.client import Client
 
 from microopt_collector.sources.base import Source
+from microopt_collector.sources.mqtt import MqttSource, MqttSourceSettings
 from microopt_collector.sources.nats import NatsSource, NatsSourceSettings
 from microopt_collector.sources.testbed import TestbedSourceSettings, testbed_source
 
-SourceSettings = NatsSourceSettings | TestbedSourceSettings
+SourceSettings = MqttSourceSettings | NatsSourceSettings | TestbedSourceSettings
 
 
 def make(settings: SourceSettings, client: Client) -> Source:
     """Return the source that `settings` describe; it does nothing before it is run."""
     match settings:
+        case MqttSourceSettings():
+            return MqttSource(settings)
         case NatsSourceSettings():
             return NatsSource(settings, client)
         case TestbedSourceSettings():
