@@ -5,8 +5,13 @@ import contextlib
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Final
 
 import aiomqtt
 import pytest
@@ -14,8 +19,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from microopt.broker import free_port, is_listening
-from microopt.testing import eventually
 from microopt_collector.sources.base import Measurement, Rejected, Source
+
+WAIT_S: Final = 30.0
 
 
 class Process:
@@ -28,25 +34,27 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._spawn)
-        await eventually(self._is_ready, what=f"{self._command[0]} is ready")
-
-    def _spawn(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        await asyncio.to_thread(self.begin)
 
     async def kill(self) -> None:
-        await asyncio.to_thread(self._end, signal.SIGKILL)
+        await asyncio.to_thread(self.end, signal.SIGKILL)
 
     async def stop(self) -> None:
-        await asyncio.to_thread(self._end, signal.SIGTERM)
+        await asyncio.to_thread(self.end, signal.SIGTERM)
 
-    def _is_ready(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text(errors="replace")
+    def begin(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        give_up = time.monotonic() + WAIT_S
+        while not self.is_ready():
+            assert self._process.poll() is None, self._log.read_text(errors="replace")
+            assert time.monotonic() < give_up, self._log.read_text(errors="replace")
+            time.sleep(0.02)
+
+    def is_ready(self) -> bool:
         return is_listening("127.0.0.1", self.port)
 
-    def _end(self, number: signal.Signals) -> None:
+    def end(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
             try:
@@ -121,21 +129,62 @@ class Prometheus(Process):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:  # noqa: S310
+                return answer.status == 200
+        except OSError:
+            return False
 
-@pytest_asyncio.fixture
-async def prometheus(tmp_path: Path) -> AsyncIterator[Callable[..., Prometheus]]:
-    """Make Prometheus servers of this test, ended with it; they are to be started."""
-    made: list[Prometheus] = []
 
-    def make(**targets: int) -> Prometheus:
-        folder = tmp_path / f"prometheus-{len(made)}"
-        folder.mkdir()
-        made.append(Prometheus(folder, targets))
-        return made[-1]
+class Exporter:
+    """What Prometheus scrapes, served by a thread; `text` may change, or be made anew for each scrape."""
 
-    yield make
-    for server in made:
-        await server.kill()  # in order it takes seconds
+    def __init__(self, text: str | Callable[[], str] = "") -> None:
+        self.text = text
+        exporter = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                text = exporter.text if isinstance(exporter.text, str) else exporter.text()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Prometheus]]:
+    """Start a Prometheus for a module's tests: it takes seconds until it scrapes. Exporters by job."""
+    made: list[Prometheus | Exporter] = []
+
+    def start(**exporters: Exporter) -> Prometheus:
+        made.extend(exporters.values())
+        server = Prometheus(tmp_path_factory.mktemp("prometheus"), {j: e.port for j, e in exporters.items()})
+        made.append(server)
+        server.begin()
+        return server
+
+    yield start
+    for part in reversed(made):
+        if isinstance(part, Exporter):
+            part.stop()
+        else:
+            part.end(signal.SIGKILL)  # in order it takes seconds
 
 
 class HttpPart:
@@ -222,3 +271,9 @@ def measuring(recorder: Recorder) -> Callable:
             await asyncio.gather(task, return_exceptions=True)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def exporter() -> type[Exporter]:
+    """Give the class of what is scraped to modules, which cannot import from here."""
+    return Exporter

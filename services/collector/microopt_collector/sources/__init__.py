@@ -5,9 +5,10 @@ from nats.aio.client import Client
 from microopt_collector.sources.base import Source
 from microopt_collector.sources.mqtt import MqttSource, MqttSourceSettings
 from microopt_collector.sources.nats import NatsSource, NatsSourceSettings
+from microopt_collector.sources.prometheus import PrometheusSource, PrometheusSourceSettings
 from microopt_collector.sources.testbed import TestbedSourceSettings, testbed_source
 
-SourceSettings = MqttSourceSettings | NatsSourceSettings | TestbedSourceSettings
+SourceSettings = MqttSourceSettings | NatsSourceSettings | PrometheusSourceSettings | TestbedSourceSettings
 
 
 def make(settings: SourceSettings, client: Client) -> Source:
@@ -17,5 +18,7 @@ def make(settings: SourceSettings, client: Client) -> Source:
             return MqttSource(settings)
         case NatsSourceSettings():
             return NatsSource(settings, client)
+        case PrometheusSourceSettings():
+            return PrometheusSource(settings)
         case TestbedSourceSettings():
             return testbed_source(settings, client)
