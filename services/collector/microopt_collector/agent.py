@@ -24,7 +24,7 @@ from microopt_collector.publishing import publish
 from microopt_collector.settings import CollectorSettings
 from microopt_collector.sink import SourceSink
 from microopt_collector.slots import SlotBook, Verdict
-from microopt_collector.sources.base import Measurement, Rejected, Source
+from microopt_collector.sources.base import Measurement, Source
 from microopt_collector.supervise import supervise
 
 MakeSource = Callable[[sources.SourceSettings, Client], Source]
@@ -32,7 +32,6 @@ MakeSource = Callable[[sources.SourceSettings, Client], Source]
 TICKS_PER_SLOT: Final = 4
 SHORTEST_TICK_S: Final = 0.02
 LONGEST_TICK_S: Final = 1.0
-NAMED: Final = 20  # known slices quoted in an error
 
 
 class _Slice(Struct):
@@ -100,8 +99,7 @@ class Collector:
         def accept(measurement: Measurement, now_s: float) -> Verdict:
             known = self._slices.get(measurement.slice)
             if known is None:
-                names = ", ".join(sorted(self._slices)[:NAMED]) or "none"
-                raise Rejected("unknown_slice", f"unknown slice {measurement.slice}; known: {names}")
+                raise guard.unknown(measurement.slice, self._slices)
             guard.check(measurement, known.sla, max_users=settings.max_users, unit_setting=settings.unit_setting)
             return known.book.add(measurement, now_s)
 

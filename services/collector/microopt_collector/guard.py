@@ -1,5 +1,6 @@
 """What no slice can have: most often a number in another unit than the settings say."""
 
+from collections.abc import Collection
 from typing import Final
 
 from microopt.specs import Sla
@@ -7,6 +8,13 @@ from microopt_collector.sources.base import Measurement, Rejected
 
 QOS_FACTOR: Final = 1000.0
 """So many times the SLA's threshold is no QoS of a user; units differ by 1e3 and more."""
+NAMED: Final = 20  # known slices quoted in an error
+
+
+def unknown(slice: str, known: Collection[str]) -> Rejected:
+    """Return the error of a measurement of a slice that is not among the `known`."""
+    names = ", ".join(sorted(known)[:NAMED]) or "none"
+    return Rejected("unknown_slice", f"unknown slice {slice}; known: {names}")
 
 
 def check(measurement: Measurement, sla: Sla, *, max_users: float, unit_setting: str) -> None:

@@ -9,6 +9,8 @@ from microopt_collector.sources.prometheus import PrometheusSource, PrometheusSo
 from microopt_collector.sources.testbed import TestbedSourceSettings, testbed_source
 
 SourceSettings = MqttSourceSettings | NatsSourceSettings | PrometheusSourceSettings | TestbedSourceSettings
+ON_THE_BUS = (NatsSourceSettings, TestbedSourceSettings)
+"""Those that hear the collector's own bus."""
 
 
 def make(settings: SourceSettings, client: Client) -> Source:

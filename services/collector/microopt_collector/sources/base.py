@@ -49,6 +49,11 @@ class CommonSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_users: Annotated[float, Meta(gt=0.0, le=MAX_QUANTITY)] = 1e6
     """More users than a slice can have: what says so is no count of users."""
 
+    @property
+    def where(self) -> str:
+        """Return what is asked or heard, for an operator."""
+        raise NotImplementedError
+
 
 class Sink(Protocol):
     """Where a source puts what it found; it counts and keeps, so that a source only reads and maps.

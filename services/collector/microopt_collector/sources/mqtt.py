@@ -54,6 +54,11 @@ class MqttSourceSettings(
     take_retained: bool = False
     """Take what the broker remembers from before the collector came as if it were of now."""
 
+    @property
+    def where(self) -> str:
+        """Return the broker and the topics."""
+        return f"{self.host}:{self.port} {' '.join(self.topics)}"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.password_file is not None and self.username is None:

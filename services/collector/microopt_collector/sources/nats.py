@@ -25,6 +25,11 @@ class NatsSourceSettings(
     subject: Subject
     name: Name = "nats"
 
+    @property
+    def where(self) -> str:
+        """Return the subject."""
+        return self.subject
+
 
 class NatsSource:
     """Listens to one subject; the connection subscribes again by itself when the server was away."""

@@ -19,6 +19,11 @@ class TestbedSourceSettings(
     subject: Subject = SUBJECT
     name: Name = "testbed"
 
+    @property
+    def where(self) -> str:
+        """Return the subject."""
+        return self.subject
+
 
 def testbed_source(settings: TestbedSourceSettings, client: Client) -> NatsSource:
     """Return the source for messages such as `{"snssai", "timestamp", "ues", "dl_thpt_per_ue_mbps"}`."""

@@ -47,6 +47,11 @@ class PrometheusSourceSettings(
     bearer_token_file: str | None = None
     tls_ca: str | None = None
 
+    @property
+    def where(self) -> str:
+        """Return the server and the preset."""
+        return f"{self.url} preset {self.preset}" if self.preset else self.url
+
     def __post_init__(self) -> None:
         if (self.username is None) != (self.password_file is None):
             raise ValueError("username and password_file belong together")
