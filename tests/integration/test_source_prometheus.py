@@ -259,6 +259,7 @@ async def test_a_server_that_comes_later_is_asked_again(measuring):
     async with measuring(source(f"http://127.0.0.1:{port}", queries={"users": "u"})) as heard:
         await eventually(lambda: heard.rejected)
         assert heard.reasons == {"error"}
+        assert heard.rejected[0][1].endswith("/api/v1/query: Connection refused")
         later = Odd()
         later.answer = result("vector", SAMPLE)
         runner = web.ServerRunner(web.Server(later))

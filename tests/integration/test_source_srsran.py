@@ -82,7 +82,7 @@ async def test_a_report_without_end_is_refused_and_ends_the_connection(http_part
 
 
 async def test_no_gnb_is_said(recorder, unused_port):
-    with pytest.raises(TemporaryError, match=f"gNB at ws://127.0.0.1:{unused_port}: "):
+    with pytest.raises(TemporaryError, match=f"gNB at ws://127.0.0.1:{unused_port}: Connection refused"):
         await source(transport="websocket", url=f"ws://127.0.0.1:{unused_port}").run(recorder)
 
 

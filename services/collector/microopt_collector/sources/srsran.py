@@ -12,6 +12,7 @@ from microopt.ids import slice_id
 from microopt.messages import Name
 from microopt_collector.sources import srsran_report, values
 from microopt_collector.sources.base import CommonSettings, Rejected, Sink, hand_over
+from microopt_collector.sources.http import why
 from microopt_collector.sources.mapping import check_slices
 
 MAX_BYTES: Final = 8 * 1024 * 1024
@@ -104,10 +105,10 @@ class SrsRanSource:
                     if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                         data = message.data.encode() if isinstance(message.data, str) else message.data
                         self.take(data, sink, url)
-                why = socket.exception() or f"closed with code {socket.close_code}"
+                end = socket.exception() or f"closed with code {socket.close_code}"
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise TemporaryError(f"gNB at {url}: {error or 'no answer'}") from error
-        raise TemporaryError(f"gNB at {url}: {why}")
+            raise TemporaryError(f"gNB at {url}: {why(error)}") from error
+        raise TemporaryError(f"gNB at {url}: {end}")
 
     def take(self, data: bytes, sink: Sink, subject: str) -> None:
         """Hand over what one report says."""

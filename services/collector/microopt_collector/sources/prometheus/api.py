@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from microopt_collector.sources.base import Rejected
+from microopt_collector.sources.http import why
 from microopt_collector.sources.values import head, is_html
 
 MAX_BYTES: Final = 8 * 1024 * 1024
@@ -59,7 +60,7 @@ class PrometheusApi:
         except TimeoutError as error:
             raise Rejected("timeout", f"{self._url}: no answer within timeout_s, {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Rejected("error", f"{self._url}: {error or type(error).__name__}") from error
+            raise Rejected("error", f"{self._url}: {why(error)}") from error
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
