@@ -12,6 +12,8 @@ Verdict = Literal["ok", "duplicate", "late"]
 
 MAX_MISSING_RUN: Final = 60
 """After so many empty slots in a row a slice is silent: nobody learns anything from one more."""
+MAX_OPEN_SLOTS: Final = 600
+"""That wait, beyond the lateness, for a bus that is away; then the oldest is given up, and will be missing."""
 SET_BACK_SLOTS: Final = 5
 """How far behind itself, beyond the lateness, a clock must be to count as set back."""
 
@@ -31,6 +33,7 @@ class SlotBook:
         self.slot_s = slot_s
         self._slot_us = max(1, _us(slot_s))  # whole microseconds: n * 0.1 s must not fall into slot n - 1
         self._lateness_us = _us(slot_s * lateness_slots)
+        self._max_open = MAX_OPEN_SLOTS + math.ceil(lateness_slots)
         self._set_back_us = self._lateness_us + SET_BACK_SLOTS * self._slot_us
         self._open: dict[int, SlotMeans] = {}
         self._next: int | None = None  # the first slot that was not closed; None before the first was
@@ -45,6 +48,8 @@ class SlotBook:
             return "late"
         means = self._open.get(slot)
         if means is None:
+            if len(self._open) >= self._max_open:
+                del self._open[min(self._open)]
             means = self._open[slot] = SlotMeans()
         return "ok" if means.add(measurement, time_us) else "duplicate"
 

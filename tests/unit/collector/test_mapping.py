@@ -188,6 +188,7 @@ def test_the_total_of_a_slice_is_divided_by_its_users():
     assert take(payload(), fields).qos == pytest.approx(1.5)
     assert take(payload(ue__count=0), fields).qos is None
     assert take(payload(ue__count=None), fields).qos is None
+    assert refused(payload(ue__count=5e-324), fields)[0] == "not_a_number"
 
 
 def test_usage_is_read_for_each_resource_and_scaled():

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from microopt_collector.slots import MAX_MISSING_RUN, SlotBook
+from microopt_collector.slots import MAX_MISSING_RUN, MAX_OPEN_SLOTS, SlotBook
 from microopt_collector.sources.base import Measurement
 
 T0 = 1_800_000_000.0
@@ -173,6 +173,16 @@ def test_users_of_one_source_and_qos_of_another_make_a_slot_complete(book):
     add(book, at(0.1, users=4, qos=None, source="smf"), at(0.2, users=None, qos=6.0, source="ran"))
     [telemetry] = book.close(now(2))
     assert (telemetry.users, telemetry.qos, telemetry.quality) == (4.0, 6.0, "complete")
+
+
+def test_slots_that_cannot_be_closed_are_given_up_and_said_to_be_missing(book):
+    add(book, at(0.5))
+    assert numbers(book.close(now(2.0))) == [0]
+    add(book, *(at(n + 0.5) for n in range(1, MAX_OPEN_SLOTS + 12)))
+    closed = book.close(now(MAX_OPEN_SLOTS + 20))
+    given_up = [t for t in closed if t.quality == "missing"]
+    assert numbers(given_up)[:10] == list(range(1, 11))
+    assert len(closed) - len(given_up) == MAX_OPEN_SLOTS + 1  # and one for the lateness
 
 
 def test_a_clock_that_is_set_back_begins_the_book_anew(book):

@@ -177,7 +177,7 @@ class Mapper:
                 return None, None
         qos = values.quantity(value, name, fields.qos_scale)
         if fields.qos_per == "slice":
-            return (qos / users if users else None), None
+            return (values.quantity(qos / users, name, 1.0) if users else None), None
         return qos, None
 
     def _used(self, found: dict[str, Any]) -> dict[str, float]:

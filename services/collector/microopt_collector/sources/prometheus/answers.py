@@ -106,9 +106,17 @@ def _ages(samples: Sequence[Sample], plan: Plan) -> dict[str, float]:
             slice_ = _slice(sample.metric, plan) if plan.slice or sample.metric.get(plan.slice_label) else ""
         except Rejected:
             continue  # said of the sample itself
-        age_s = float(sample.value[1])
-        ages[slice_] = max(ages.get(slice_, -math.inf), math.inf if math.isnan(age_s) else age_s)
+        ages[slice_] = max(ages.get(slice_, -math.inf), _age_s(sample.value[1]))
     return ages
+
+
+def _age_s(text: str) -> float:
+    """Return the age, endless where it is no number."""
+    try:
+        age_s = float(text)
+    except ValueError:
+        return math.inf
+    return math.inf if math.isnan(age_s) else age_s
 
 
 def _check_age(slice_: str, ages: Mapping[str, float] | None, max_age_s: float) -> None:
