@@ -12,11 +12,14 @@ import msgspec
 import pytest
 
 from microopt import codec, streams
+from microopt.broker import free_port
 from microopt.errors import ConfigError, TemporaryError
 from microopt.messages import Telemetry
-from microopt.settings import Settings
+from microopt.settings import NatsSettings, Settings
 from microopt.testing import eventually, running
 from microopt_collector.agent import build
+from microopt_collector.check.run import check
+from microopt_collector.settings import CollectorSettings
 from microopt_collector.sources.mqtt import MqttSource, MqttSourceSettings
 
 SLICE = "1-000001"
@@ -61,6 +64,37 @@ async def test_messages_of_a_topic_become_measurements(mosquitto, measuring):
     assert [reason for reason, _ in heard.rejected] == ["no_slice", "not_json"]
     assert heard.subjects == ["slice/embb/kpi", "slice/1/kpi"]
     assert len(heard.durations) == 4
+
+
+async def test_a_bug_costs_one_message_and_not_the_next(mosquitto, measuring, recorder, monkeypatch):
+    broker = mosquitto()
+    await broker.start()
+    emit = recorder.emit
+
+    def buggy(measurement):
+        if measurement.users == 7:
+            raise ZeroDivisionError("a bug")
+        emit(measurement)
+
+    monkeypatch.setattr(recorder, "emit", buggy)
+    async with measuring(source(broker)) as heard:
+        await is_up(heard)
+        await broker.say(kpi(ues=7), kpi(ues=5))
+        await eventually(lambda: heard.measurements)
+    assert heard.rejected == [("error", "cannot be handled: ZeroDivisionError('a bug')")]
+
+
+async def test_the_check_does_not_push_a_running_collector_aside(mosquitto, measuring):
+    broker = mosquitto()
+    await broker.start()
+    table = settings(broker, client_id="collector-1")
+    async with measuring(source(broker, client_id="collector-1")) as heard:
+        await is_up(heard)
+        nats = NatsSettings(url=f"nats://127.0.0.1:{free_port()}")
+        report = await check(msgspec.convert({"sources": [table]}, CollectorSettings), nats, for_s=0.3)
+        assert report.sources[0].connected
+        await broker.say(kpi())
+        await eventually(lambda: heard.measurements)
 
 
 async def test_what_the_broker_remembers_is_no_measurement_of_now(mosquitto, measuring):

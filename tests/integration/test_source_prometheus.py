@@ -98,7 +98,7 @@ async def known(server, query: str) -> None:
 
 async def test_open5gs_gives_users_and_says_that_its_counters_are_dead(server, measuring):
     await known(server, 'fivegs_ep_n3_gtp_indatapktn3upf and on () fivegs_smffunction_sm_sessionnbr{job="smf"}')
-    async with measuring(source(server.url, preset="open5gs")) as heard:
+    async with measuring(source(server.url, preset="open5gs", timeout_s=7.5)) as heard:
         await eventually(lambda: len(heard.measurements) >= 4 and heard.hints)
     assert {(m.slice, m.users, m.qos) for m in heard.measurements} == {("1-000001", 2.0, None), ("2", 0.0, None)}
     assert heard.rejected == []

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
 from nats.aio.client import Client
 
 from microopt import desired
@@ -16,6 +17,7 @@ from microopt_collector import guard, sources
 from microopt_collector.check.report import Rejections, Report, SliceReport, SourceReport
 from microopt_collector.settings import CollectorSettings
 from microopt_collector.sources.base import Measurement, Rejected, Source
+from microopt_collector.sources.mqtt import MqttSourceSettings
 
 CONNECT_WITHIN_S: Final = 2.0
 LOOK_ON_S: Final = 1.0
@@ -91,7 +93,7 @@ async def _keep(
         sink.failed(bus)
         sink.done.set()
         return
-    source = make(settings, client)
+    source = make(_apart(settings), client)
     while True:
         try:
             await source.run(sink)
@@ -101,6 +103,13 @@ async def _keep(
         except Exception as error:
             sink.failed(repr(error))
         await asyncio.sleep(AGAIN_S)
+
+
+def _apart(settings: sources.SourceSettings) -> sources.SourceSettings:
+    """Return `settings` with which a source does not push that of a running collector aside."""
+    if isinstance(settings, MqttSourceSettings) and settings.client_id:
+        return msgspec.structs.replace(settings, client_id=f"{settings.client_id}-check")
+    return settings
 
 
 class _CheckSink:

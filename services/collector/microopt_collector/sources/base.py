@@ -1,8 +1,10 @@
 """What the collector asks of everything that it can measure slices with."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Annotated, ClassVar, Final, Literal, Protocol
 
+import structlog
 from msgspec import Meta, Struct
 
 from microopt.errors import InvalidMessageError
@@ -104,8 +106,18 @@ class Source(Protocol):
         ...
 
 
-def hand_over(found: Iterable[Measurement | Rejected], sink: Sink, data: bytes, subject: str) -> None:
-    """Give each of `found` to the sink; `data` is what they were made from."""
+def take(read: Callable[[], Iterable[Measurement | Rejected]], sink: Sink, data: bytes, *, subject: str) -> None:
+    """Give the sink what `read` makes of `data`, which was pushed; not even a bug costs the next message."""
+    began = time.perf_counter()
+    try:
+        _hand_over(read(), sink, data, subject)
+    except Exception as error:
+        structlog.get_logger("microopt.collector").exception("message_not_handled", subject=subject)
+        sink.reject(data, subject=subject, error=Rejected("error", f"cannot be handled: {error!r}"))
+    sink.took(time.perf_counter() - began)
+
+
+def _hand_over(found: Iterable[Measurement | Rejected], sink: Sink, data: bytes, subject: str) -> None:
     for item in found:
         try:
             if isinstance(item, Rejected):

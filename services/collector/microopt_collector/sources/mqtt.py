@@ -15,8 +15,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from microopt.errors import TemporaryError
 from microopt.messages import Name
 from microopt_collector.sources import files
-from microopt_collector.sources.base import Rejected, Sink, hand_over
-from microopt_collector.sources.mapping import FieldMap, Mapper
+from microopt_collector.sources.base import Rejected, Sink, take
+from microopt_collector.sources.mapping import FieldMap, Found, Mapper
 
 Topic = Annotated[
     str,
@@ -92,10 +92,8 @@ class MqttSource:
             remedy = "check username and password_file"
             raise TemporaryError(f"the MQTT broker {where} refuses the connection: {error}; {remedy}") from error
         except aiomqtt.MqttError as error:
-            if isinstance(error.__cause__, aiomqtt.MqttError | OSError | None):
-                lost = f"connection lost: {error.__cause__}" if error.__cause__ else str(error)
-                raise TemporaryError(f"MQTT broker {where}: {lost}") from error
-            raise  # not the connection's fault
+            lost = f"connection lost: {error.__cause__}" if error.__cause__ else str(error)
+            raise TemporaryError(f"MQTT broker {where}: {lost}") from error
 
     def _client(self, take: Callable[[aiomqtt.Message], None]) -> aiomqtt.Client:
         settings = self._settings
@@ -128,14 +126,13 @@ class MqttSource:
             raise TemporaryError(f"the MQTT broker refuses all topics: {', '.join(self._settings.topics)}")
 
     def _take(self, sink: Sink, message: aiomqtt.Message) -> None:
-        began = time.perf_counter()
-        topic, payload = message.topic.value, message.payload
+        take(lambda: self._read(message), sink, message.payload, subject=message.topic.value)
+
+    def _read(self, message: aiomqtt.Message) -> Found:
         if message.retain and not self._settings.take_retained:
             text = "retained: the broker remembers it, from a time that nobody knows; take_retained takes it"
-            sink.reject(payload, subject=topic, error=Rejected("retained", text))
-        else:
-            hand_over(self._mapper.read(payload, topic, time.time()), sink, payload, topic)
-        sink.took(time.perf_counter() - began)
+            return [Rejected("retained", text)]
+        return self._mapper.read(message.payload, message.topic.value, time.time())
 
 
 class _HandOver(asyncio.Queue[aiomqtt.Message]):

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from microopt.messages import Name
-from microopt_collector.sources.base import Sink, hand_over
+from microopt_collector.sources.base import Sink, take
 from microopt_collector.sources.mapping import FieldMap, Mapper
 
 Subject = Annotated[
@@ -46,26 +46,20 @@ class NatsSource:
 
     async def run(self, sink: Sink) -> None:
         """Map each message, and reject those that are no measurement of a known slice."""
-        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        async def take(message: Msg) -> None:
-            try:
-                self._take(message, sink)
-            except Exception as error:  # the client would only log it
-                if not failed.done():
-                    failed.set_exception(error)
+        async def heard(message: Msg) -> None:
+            take(
+                lambda: self._mapper.read(message.data, message.subject, time.time()),
+                sink,
+                message.data,
+                subject=message.subject,
+            )
 
         # A callback, for the client's iterator makes a task for each message.
-        subscription = await self._client.subscribe(self._settings.subject, cb=take)
+        subscription = await self._client.subscribe(self._settings.subject, cb=heard)
         sink.up(True)
         try:
-            await failed
+            await asyncio.Event().wait()
         finally:
             if not self._client.is_closed:
                 await subscription.unsubscribe()
-
-    def _take(self, message: Msg, sink: Sink) -> None:
-        began = time.perf_counter()
-        found = self._mapper.read(message.data, message.subject, time.time())
-        hand_over(found, sink, message.data, message.subject)
-        sink.took(time.perf_counter() - began)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import aiohttp
 from msgspec import Meta, field
@@ -11,9 +11,9 @@ from microopt.errors import TemporaryError
 from microopt.ids import slice_id
 from microopt.messages import Name
 from microopt_collector.sources import srsran_report, values
-from microopt_collector.sources.base import CommonSettings, Rejected, Sink, hand_over
+from microopt_collector.sources.base import CommonSettings, Rejected, Sink, take
 from microopt_collector.sources.http import why
-from microopt_collector.sources.mapping import check_slices
+from microopt_collector.sources.mapping import Found, check_slices
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 SUBSCRIBE: Final = {"cmd": "metrics_subscribe"}
@@ -76,16 +76,15 @@ class SrsRanSource:
 
     async def _hear_udp(self, sink: Sink) -> None:
         loop = asyncio.get_running_loop()
-        lost: asyncio.Future[None] = loop.create_future()
         address = (self._settings.host, self._settings.port)
         try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(self, sink, lost), local_addr=address)
+            transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(self, sink), local_addr=address)
         except OSError as error:
             where = self._settings.where
             raise TemporaryError(f"{where}: {error.strerror}; does another program listen there?") from error
         sink.up(True)
         try:
-            await lost
+            await asyncio.Event().wait()
         finally:
             transport.close()
 
@@ -112,37 +111,24 @@ class SrsRanSource:
 
     def take(self, data: bytes, sink: Sink, subject: str) -> None:
         """Hand over what one report says."""
-        began = time.perf_counter()
+        take(lambda: self._read(data), sink, data, subject=subject)
+
+    def _read(self, data: bytes) -> Found:
         try:
-            found: Any = values.parse(data, MAX_BYTES)
+            found = values.parse(data, MAX_BYTES)
         except Rejected as error:
-            hand_over([error], sink, data, subject)
-        else:
-            measured = srsran_report.read(
-                found,
-                self._cells,
-                active_only=self._settings.active_only,
-                source=self.name,
-                now_s=time.time(),
-            )
-            hand_over(measured, sink, data, subject)
-        sink.took(time.perf_counter() - began)
+            return [error]
+        return srsran_report.read(
+            found, self._cells, active_only=self._settings.active_only, source=self.name, now_s=time.time()
+        )
 
 
 class _Udp(asyncio.DatagramProtocol):
     """One report a datagram."""
 
-    def __init__(self, source: SrsRanSource, sink: Sink, lost: asyncio.Future[None]) -> None:
+    def __init__(self, source: SrsRanSource, sink: Sink) -> None:
         self._source = source
         self._sink = sink
-        self._lost = lost
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        try:
-            self._source.take(data, self._sink, f"udp {addr[0]}:{addr[1]}")
-        except Exception as error:  # the event loop would only log it
-            self.connection_lost(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._lost.done():
-            self._lost.set_exception(exc or TemporaryError(f"{self._source.name}: the socket was closed"))
+        self._source.take(data, self._sink, f"udp {addr[0]}:{addr[1]}")

@@ -52,7 +52,7 @@ class PrometheusApi:
         Raises:
             Rejected: no answer in time, or none that can be used.
         """
-        form = {"query": promql, "time": f"{time_s:.3f}", "timeout": f"{self._timeout_s:g}s"}
+        form = {"query": promql, "time": f"{time_s:.3f}", "timeout": f"{self._timeout_s:g}"}
         try:
             async with self._session.post(self._url, data=form, allow_redirects=False) as answer:
                 body = await _body(answer)
