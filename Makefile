@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-demo demo test check format schemas bench bench-solver reproduce constraints clean distclean
+.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-collector reproduce constraints clean distclean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -50,6 +50,9 @@ bench: setup ## measure bus and training (BENCH_ARGS=...)
 
 bench-solver: setup ## measure the solver beside its peers (BENCH_ARGS=...)
 	@PYTHONPATH=benchmarks $(BIN)/python -m solver $(BENCH_ARGS)
+
+bench-collector: setup ## measure the collector beside bare clients (BENCH_ARGS=...)
+	@PYTHONPATH=benchmarks $(BIN)/python -m collector $(BENCH_ARGS)
 
 reproduce: setup ## compute the paper's tables and figures anew (REPRODUCE_ARGS=...)
 	@$(BIN)/microopt reproduce $(REPRODUCE_ARGS)
