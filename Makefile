@@ -1,5 +1,6 @@
 # Every target that needs an environment makes it first (scripts/setup.sh says how, and what can be set).
 VENV ?= .venv
+VENV_NEURALPROPHET ?= .venv-neuralprophet
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TORCH_INDEX_URL ?=
@@ -7,16 +8,17 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 REPRODUCE_ARGS ?= all
-export VENV PYTHON TORCH TORCH_INDEX_URL
+export VENV VENV_NEURALPROPHET PYTHON TORCH TORCH_INDEX_URL
 
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-collector reproduce constraints clean distclean
+.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-forecast bench-collector reproduce \
+	constraints clean distclean
 
 help: ## say what can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
 setup: ## make .venv with everything that tests and checks need
 	@sh scripts/setup.sh dev
@@ -54,6 +56,11 @@ bench-solver: setup ## measure the solver beside its peers (BENCH_ARGS=...)
 bench-collector: setup ## measure the collector beside bare clients (BENCH_ARGS=...)
 	@PYTHONPATH=benchmarks $(BIN)/python -m collector $(BENCH_ARGS)
 
+bench-forecast: setup ## measure forecasts beside other forecasters (BENCH_ARGS=...)
+	@case "$(BENCH_ARGS)" in *--without-neuralprophet* | *--readme* | *"--only scale"*) ;; \
+	*) VENV="$(VENV_NEURALPROPHET)" CONSTRAINTS=constraints-neuralprophet.txt sh scripts/setup.sh neuralprophet ;; esac
+	@PYTHONPATH=benchmarks $(BIN)/python -m forecast $(BENCH_ARGS)
+
 reproduce: setup ## compute the paper's tables and figures anew (REPRODUCE_ARGS=...)
 	@$(BIN)/microopt reproduce $(REPRODUCE_ARGS)
 
@@ -62,7 +69,8 @@ constraints: ## pin the newest versions of all dependencies in constraints.txt
 
 clean: ## remove caches and build outputs
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find . \( -name .git -o -name .venv \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+	find . \( -name .git -o -name '.venv*' \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-distclean: clean ## remove the environment too
+distclean: clean ## remove the environments too
 	@if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+	@if [ -f "$(VENV_NEURALPROPHET)/pyvenv.cfg" ]; then rm -rf "$(VENV_NEURALPROPHET)"; fi

@@ -4,6 +4,8 @@
 #
 #   sh scripts/setup.sh all    what the commands and the demo need
 #   sh scripts/setup.sh dev    also what the tests and checks need
+#   sh scripts/setup.sh neuralprophet    only the forecaster with NeuralProphet; in an environment and with
+#                                        constraints of its own, since it needs numpy before 2
 #
 # From the environment:
 #   VENV             where the environment is made            (.venv)
@@ -142,7 +144,7 @@ pip_install() {
 # PyTorch goes in by itself, from the index that was asked for; what it depends on follows with everything else,
 # pinned, from the usual index.
 install_project() {
-    say "$TORCH: slice models are trained and solved with it (a large download)"
+    say "$TORCH: models are trained and solved with it (a large download)"
     if [ -n "$TORCH_INDEX_URL" ]; then
         pip_install --no-deps --index-url "$TORCH_INDEX_URL" "$TORCH"
     else
@@ -151,6 +153,7 @@ install_project() {
     case "$1" in
         all) say "microopt and what its commands need" ;;
         dev) say "microopt, what its commands need, and the tools of tests and checks" ;;
+        neuralprophet) say "microopt's forecaster with NeuralProphet" ;;
     esac
     pip_install --constraint "$CONSTRAINTS" --editable ".[$1]"
 }
@@ -163,8 +166,8 @@ fingerprint() {
 main() {
     extra="${1:-all}"
     case "$extra" in
-        all | dev) ;;
-        *) die "unknown set $extra; known: all, dev" ;;
+        all | dev | neuralprophet) ;;
+        *) die "unknown set $extra; known: all, dev, neuralprophet" ;;
     esac
     cd "$(dirname "$0")/.."
     stamp="$VENV/.microopt-$extra"
@@ -176,9 +179,11 @@ main() {
         install_system_packages
     fi
     make_venv
-    rm -f "$VENV/.microopt-all" "$VENV/.microopt-dev"
+    rm -f "$VENV"/.microopt-*
     install_project "$extra"
-    printf '%s\n' "$wanted" >"$VENV/.microopt-all"
+    if [ "$extra" = dev ]; then
+        printf '%s\n' "$wanted" >"$VENV/.microopt-all"
+    fi
     printf '%s\n' "$wanted" >"$stamp"
     say "$VENV is ready"
 }

@@ -24,7 +24,7 @@ from microopt.specs import Bounds, Sla, SliceSpec
 
 HERE = Path(__file__).parent
 LATENESS_S = 2.0
-SETTLE_S = LATENESS_S + 1.5
+SETTLE_S = LATENESS_S + 3.0
 STARTED_S = 30.0
 SOURCES = {
     "nats": '[[collector.sources]]\nkind = "testbed"\n',

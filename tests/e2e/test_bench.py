@@ -14,6 +14,10 @@ PEERS = {"cma_es", "slsqp", "scbo", "grid", "microopt_paper"}
 SUMMARY = {"ms_p50", "gap_median", "gap_max", "feasible"}
 
 
+ROW = {"mase_168", "mase_336", "pinball", "coverage_80", "coverage_90", "coverage_95", "fit_s", "update_s"}
+FORECASTERS = {"seasonal-naive", "ces", "ridge", "auto", "auto-ets", "auto-theta", "mstl"}
+
+
 def run(folder, *command):
     """Run the short form of a benchmark and return the files that it writes, by name."""
     environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS), "OMP_NUM_THREADS": "1"}
@@ -33,6 +37,12 @@ def results(tmp_path_factory):
 def solver(tmp_path_factory):
     """Run the short form of `make bench-solver` once."""
     return run(tmp_path_factory.mktemp("solver"), "-m", "solver")["solver"]
+
+
+@pytest.fixture(scope="module")
+def forecast(tmp_path_factory):
+    """Run the short form of `make bench-forecast` once, on made-up traffic and without NeuralProphet."""
+    return run(tmp_path_factory.mktemp("forecast"), "-m", "forecast", "--without-neuralprophet")["forecast"]
 
 
 def test_each_benchmark_writes_what_it_measured_and_on_what(results):
@@ -77,3 +87,17 @@ def test_no_peer_reports_an_allocation_below_the_best_known(solver):
     for one in solver["suite"].values():
         for answers in (one, *one["peers"].values()):
             assert answers["feasible"] == 0 or answers["gap_median"] >= 0.0
+
+
+def test_forecasts_are_measured_beside_every_peer(forecast):
+    for trace in {row["trace"] for row in forecast["rows"]}:
+        for horizon in (1, 2):
+            rows = [row for row in forecast["rows"] if (row["trace"], row["horizon"]) == (trace, horizon)]
+            assert {row["model"] for row in rows} >= FORECASTERS
+            for row in rows:
+                assert set(row) >= ROW
+                assert 0.0 < row["mase_336"] < 10.0
+    assert {"milan_hourly_mase", "lte_coverage_90"} <= set(forecast["default"])
+    assert forecast["neuralprophet"] is None
+    assert {"slices", "update_s", "update_mean_s", "rss_mb"} <= set(forecast["scale"])
+    assert set(forecast["machine"]) == MACHINE

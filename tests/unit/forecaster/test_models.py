@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,10 @@ def test_intervals_without_seasons_are_forecast_too(model, make_steps):
 def test_an_unknown_model_is_refused_with_those_that_are_known():
     with pytest.raises(ConfigError, match="no forecast model prophecy; known: seasonal-naive, ces, ridge"):
         models.make(["ridge", "prophecy"])
+
+
+def test_without_its_library_neuralprophet_says_what_to_install(monkeypatch, make_steps, daily):
+    monkeypatch.setitem(sys.modules, "neuralprophet", None)
+    (model,) = models.make(["neuralprophet"])
+    with pytest.raises(ConfigError, match=r'pip install "microopt\[neuralprophet\]"'):
+        model.fit(make_steps(daily(7)), 0)

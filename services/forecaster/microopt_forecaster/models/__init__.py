@@ -7,6 +7,7 @@ from microopt.errors import ConfigError
 from microopt_forecaster.day_types import DayTypes
 from microopt_forecaster.models.base import Model
 from microopt_forecaster.models.ces import Ces
+from microopt_forecaster.models.neural_prophet import NeuralProphet
 from microopt_forecaster.models.ridge import Ridge
 from microopt_forecaster.models.seasonal_naive import SeasonalNaive
 
@@ -15,6 +16,7 @@ MODELS: Final[dict[str, Callable[[DayTypes], Model]]] = {
     "ces": lambda _: Ces(),
     "ridge": lambda _: Ridge(),
     "ridge-days": lambda days: Ridge("ridge-days", days),
+    "neuralprophet": lambda _: NeuralProphet(),
 }
 
 
