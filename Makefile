@@ -14,10 +14,11 @@ BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-forecast reproduce constraints clean distclean
+.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-forecast bench-collector reproduce \
+	constraints clean distclean
 
 help: ## say what can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
 setup: ## make .venv with everything that tests and checks need
 	@sh scripts/setup.sh dev
@@ -51,6 +52,9 @@ bench: setup ## measure bus and training (BENCH_ARGS=...)
 
 bench-solver: setup ## measure the solver beside its peers (BENCH_ARGS=...)
 	@PYTHONPATH=benchmarks $(BIN)/python -m solver $(BENCH_ARGS)
+
+bench-collector: setup ## measure the collector beside bare clients (BENCH_ARGS=...)
+	@PYTHONPATH=benchmarks $(BIN)/python -m collector $(BENCH_ARGS)
 
 bench-forecast: setup ## measure forecasts beside other forecasters (BENCH_ARGS=...)
 	@case "$(BENCH_ARGS)" in *--without-neuralprophet* | *--readme* | *"--only scale"*) ;; \

@@ -4,7 +4,8 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -13,22 +14,30 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.errors import NoStreamResponseError, ServerError, ServiceUnavailableError
+from nats.js.errors import (
+    NoStreamResponseError,
+    ServerError,
+    ServiceUnavailableError,
+)
 
 from microopt import codec, subjects
 from microopt.errors import ConfigError, TemporaryError
 from microopt.messages import Actuation, Allocation, Answer, Forecast, Telemetry
 from microopt.metrics import AgentMetrics
 from microopt.settings import NatsSettings
+from microopt.together import Together
 
 T = TypeVar("T")
 Published = Telemetry | Forecast | Answer | Allocation | Actuation
+P = TypeVar("P", Telemetry, Forecast, Answer, Allocation, Actuation)
 
 MSG_ID: Final = "Nats-Msg-Id"  # ADR-4: header names are case-sensitive
 ACK_TIMEOUT_S: Final = 2.0
 RETRY_FOR_S: Final = 60.0
 RETRY_WAITS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
 DRAIN_TIMEOUT_S: Final = 5
+TOGETHER: Final = 1000
+"""Messages in one `publish_together`: less than the client buffers."""
 MAX_DEAD_BYTES: Final = 512 * 1024
 MAX_HEADER_CHARS: Final = 1_000
 
@@ -52,6 +61,7 @@ class Bus:
         self.metrics = metrics
         self.nc: Client = Client()
         self.js: JetStreamContext = self.nc.jetstream()
+        self._together = Together(self.nc)
         self._closing = False
         self._refused: asyncio.Future[None] | None = None
         self._log = structlog.get_logger("microopt.bus")
@@ -159,6 +169,31 @@ class Bus:
         duplicate = bool(ack.duplicate)
         self.metrics.published.labels(kind, "duplicate" if duplicate else "new").inc()
         return not duplicate
+
+    async def publish_together(self, messages: Sequence[P]) -> list[P]:
+        """Send `messages` one after another and wait for all acknowledgements; return what was not stored in time.
+
+        It costs a sixth of as many `publish`. What is returned may have been stored all the same: it is to be sent
+        again, and has an id. At most `TOGETHER` messages, of one type.
+
+        Raises:
+            InvalidMessageError: a message is not what its type allows; none was sent.
+        """
+        parts = [(subjects.of(m), codec.encode(m), {MSG_ID: m.message_id}) for m in messages]
+        if not (parts and self.nc.is_connected):
+            return list(messages)
+        try:
+            fates = await self._together.store(parts, ACK_TIMEOUT_S)
+        except nats.errors.Error as error:  # as when more is buffered than the client takes
+            self._log.warning("publishing_stopped", error=repr(error))
+            return list(messages)
+        kind = type(messages[0]).__name__
+        for fate, count in Counter(fates).items():
+            if fate in ("new", "duplicate"):
+                self.metrics.published.labels(kind, fate).inc(count)
+            else:
+                self.metrics.publish_retries.inc(count)
+        return [m for m, fate in zip(messages, fates, strict=True) if fate not in ("new", "duplicate")]
 
     async def request(self, subject: str, message: Any, reply: type[T], *, timeout_s: float) -> T:
         """Return the decoded answer of whoever serves `subject`.

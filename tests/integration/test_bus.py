@@ -61,3 +61,28 @@ async def test_provisioning_again_changes_nothing_and_a_foreign_change_is_put_ri
 async def test_a_server_that_is_not_there_is_named_with_the_remedy():
     with pytest.raises(Exception, match="microopt up"):
         await Bus.connect(NatsSettings(url="nats://127.0.0.1:9"), "test", within_s=0.5)
+
+
+async def test_many_are_stored_together_and_each_once(bus, telemetry):
+    slots = [telemetry(n) for n in range(300)]
+    assert await bus.publish_together(slots) == []
+    assert await bus.publish_together([*slots, telemetry(300)]) == []
+    assert await stored(bus, streams.TELEMETRY) == 301
+
+
+async def test_of_many_what_a_server_that_is_away_did_not_store_is_given_back(broker, bus, telemetry):
+    slots = [telemetry(n) for n in range(100)]
+    await broker.kill()
+    left = await bus.publish_together(slots)
+    assert left == slots
+    await broker.start()
+    while left:
+        await asyncio.sleep(0.2)
+        left = await bus.publish_together(left)
+    assert await stored(bus, streams.TELEMETRY) == 100
+
+
+async def test_one_that_no_reader_would_accept_keeps_all_from_being_sent(bus, telemetry):
+    with pytest.raises(InvalidMessageError, match=r"\$\.users"):
+        await bus.publish_together([telemetry(0), telemetry(1, users=-1.0)])
+    assert await stored(bus, streams.TELEMETRY) == 0

@@ -6,10 +6,14 @@ import time
 import urllib.request
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import nats.js.errors
 import pytest
 
+import microopt_collector.agent
+import microopt_collector.sink
+import microopt_collector.sources.nats
 from microopt import codec, streams
 from microopt.errors import ConfigError
 from microopt.messages import Actuation, Telemetry
@@ -17,6 +21,7 @@ from microopt.settings import Settings
 from microopt.testing import eventually, running
 from microopt_collector import sources
 from microopt_collector.agent import build
+from microopt_collector.dead import KEPT_A_MINUTE
 
 SLICE = "1-000001"
 PATIENT = 10.0  # slots of lateness, so that a busy machine makes nothing late
@@ -124,6 +129,37 @@ async def test_bad_input_is_kept_with_its_field_and_the_next_is_taken(bus, broke
 async def _at_least(bus, count):
     found = await stored(bus, streams.DEAD)
     return found if len(found) >= count else None
+
+
+async def test_a_broken_sensor_is_counted_whole_and_kept_in_part(bus, broker, make_slice, unused_port):
+    async with collecting(broker, bus=bus, slices=[make_slice()], http_port=unused_port):
+        await say_until_heard(bus)
+        for _ in range(200):
+            await say(bus, ues=-1)
+        await say(bus, dl_thpt_per_ue_mbps=4.5e6)
+        count = 'microopt_collector_rejected_total{{reason="{}",source="testbed"}} {}'
+        text = await eventually(lambda: _metrics(unused_port, count.format("implausible", 1.0)))
+        assert count.format("negative", 200.0) in text
+        assert 'microopt_collector_source_up{source="testbed"} 1.0' in text
+        kept = await eventually(lambda: _at_least(bus, KEPT_A_MINUTE + 1))
+    assert len(kept) == KEPT_A_MINUTE + 1
+    assert "look at qos_scale" in kept[-1].headers["Microopt-Error"]
+
+
+async def test_collecting_goes_on_when_the_clock_is_set_back(bus, broker, make_slice, monkeypatch):
+    ahead_s = [3600.0]
+    clock = SimpleNamespace(time=lambda: time.time() + ahead_s[0])
+    for module in (microopt_collector.agent, microopt_collector.sink, microopt_collector.sources.nats):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=clock.time, perf_counter=time.perf_counter))
+    async with collecting(broker, bus=bus, slices=[make_slice()]):
+        await say_until_heard(bus, timestamp=clock.time())
+        ahead_s[0] = 0.0
+
+        async def heard_now():
+            await say(bus)
+            return [t for t in await telemetry_of(bus) if t.users and t.time < datetime.now(UTC)]
+
+        await eventually(heard_now, every_s=0.05)
 
 
 async def test_late_and_repeated_measurements_are_counted_and_not_published(bus, broker, make_slice, unused_port):

@@ -190,22 +190,11 @@ async def test_a_forecast_is_not_repeated_when_the_server_forgot_its_id(bus, bro
     assert min(f.interval.start for f in heard[len(starts) :]) > starts[-1]
 
 
-async def test_replicas_say_each_forecast_once(bus, broker, spec, past, unused_port):
+async def test_replicas_say_each_forecast_once(bus, broker, spec, past):
     await store(bus, past())
     await bus.put_spec(streams.SLICES, SLICE, spec)
-    duplicates = 'microopt_forecaster_forecasts_total{outcome="duplicate"}'
-    new = 'microopt_forecaster_forecasts_total{outcome="new"}'
-    async with (
-        hearing(broker) as heard,
-        forecasting(broker),
-        forecasting(broker, http_port=unused_port),
-    ):
-        await eventually(lambda: len(heard) >= 2)
-
-        async def told():
-            return await counted(unused_port, duplicates) + await counted(unused_port, new)
-
-        await eventually(told)
+    async with hearing(broker) as heard, forecasting(broker), forecasting(broker):
+        await eventually(lambda: len(heard) >= 8)
     assert set(Counter(f.interval.start for f in heard).values()) == {1}
 
 
@@ -235,7 +224,7 @@ class Broken:
 
 
 async def test_a_slice_that_cannot_be_forecast_stops_no_other(bus, broker, spec, past, unused_port, monkeypatch):
-    monkeypatch.setitem(models.MODELS, "broken", Broken)
+    monkeypatch.setitem(models.MODELS, "broken", lambda _: Broken())
     for slice_, model in (("2", "broken"), (SLICE, "auto")):
         await store(bus, past(slice_=slice_))
         changed = msgspec.structs.replace(spec, slice=slice_, forecast_model=model)
@@ -273,3 +262,121 @@ async def test_a_last_telemetry_that_cannot_be_read_only_delays_the_first_foreca
             return heard
 
         assert await eventually(goes_on, every_s=0.1)
+
+
+@asynccontextmanager
+async def measuring(bus, samples):
+    """Say one more slot after another as it passes, as the collector does; the slots that were said are added."""
+
+    async def go_on():
+        while True:
+            following = samples[-1].time + timedelta(seconds=SLOT_S)
+            await asyncio.sleep((following - datetime.now(UTC)).total_seconds() + 1.25 * SLOT_S)
+            slot = round(following.timestamp() / SLOT_S)
+            samples.append(
+                msgspec.structs.replace(samples[-1], time=following, users=3.0 + slot % SLOTS_A_SEASON // 10)
+            )
+            await bus.publish(samples[-1])
+
+    task = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def heard_more(heard, count):
+    before = len(heard)
+    await eventually(lambda: len(heard) >= before + count)
+
+
+async def test_a_crash_and_a_restart_change_no_forecast(bus, broker, spec, past):
+    samples = past()
+    await store(bus, samples)
+    spec = msgspec.structs.replace(spec, lead_s=2 * SLOT_S)
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    async with hearing(broker) as heard, measuring(bus, samples):
+        async with forecasting(broker) as first:
+            await heard_more(heard, 5)
+            first.task.cancel()  # as kill -9
+            await asyncio.wait({first.task})
+        async with forecasting(broker):
+            await heard_more(heard, 4)
+        async with forecasting(broker):
+            await heard_more(heard, 4)
+    in_time = [f for f in heard if f.made_at < f.interval.start]
+    assert len(in_time) >= 6
+    for forecast in in_time:
+        known = [s for s in samples if s.time + timedelta(seconds=SLOT_S) < forecast.interval.start]
+        assert forecast.bands == expected(known, forecast, spec)[1]
+
+
+async def test_replicas_share_the_slices_and_one_takes_over_from_another(bus, broker, spec, past, unused_port):
+    slices = [str(n) for n in range(1, 7)]
+    for slice_ in slices:
+        await store(bus, past(slice_=slice_))
+        await bus.put_spec(streams.SLICES, slice_, msgspec.structs.replace(spec, slice=slice_))
+    said_here = 'microopt_forecaster_forecasts_total{outcome="new"}'
+    async with hearing(broker) as heard, forecasting(broker, http_port=unused_port) as first:
+        async with forecasting(broker):
+            await eventually(lambda: len(heard) > 30)
+            await asyncio.sleep(1.5)  # until both have heard each other
+            before, here_before = len(heard), await counted(unused_port, said_here)
+            await eventually(lambda: len(heard) >= before + 24)
+            here = await counted(unused_port, said_here) - here_before
+            assert 0 < here < len(heard) - before
+        assert first.task is not None
+        last = {slice_: of(heard, slice_)[-1].interval.start for slice_ in slices}
+        await eventually(lambda: all(of(heard, s)[-1].interval.start > last[s] for s in slices))
+    assert max(Counter((f.slice, f.interval.start) for f in heard).values()) == 1
+
+
+async def test_a_slice_that_is_applied_after_its_history_was_imported_is_forecast_from_it(bus, broker, spec, past):
+    samples = past()
+    await store(bus, samples)
+    async with hearing(broker) as heard, forecasting(broker):
+        await asyncio.sleep(0.5)
+        await bus.put_spec(streams.SLICES, SLICE, spec)
+        await eventually(lambda: heard)
+    assert said(heard[0]) == expected(samples, heard[0], spec)
+
+
+async def test_history_that_is_imported_while_the_slice_is_followed_is_used(bus, broker, spec, past, unused_port):
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    unknown = 'microopt_forecaster_forecasts_total{outcome="unknown"}'
+    async with hearing(broker) as heard, forecasting(broker, http_port=unused_port):
+        await eventually(lambda: counted(unused_port, unknown))
+        assert heard == []
+        await store(bus, past())
+        await eventually(lambda: heard)
+
+
+async def test_a_state_that_cannot_be_read_is_made_anew_from_the_telemetry(bus, broker, spec, past):
+    samples = past()
+    await store(bus, samples)
+    kv = await bus.js.key_value(streams.FORECASTER)
+    await kv.put(SLICE, b'{"type": "microopt.forecaster-state.v1", "slice": "1"}')
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    async with hearing(broker) as heard, forecasting(broker):
+        await eventually(lambda: heard)
+    assert said(heard[0]) == expected(samples, heard[0], spec)
+
+
+async def test_an_unknown_model_of_a_slice_is_said_and_the_best_is_taken(bus, broker, spec, past, capsys):
+    await store(bus, past())
+    await bus.put_spec(streams.SLICES, SLICE, msgspec.structs.replace(spec, forecast_model="prophecy"))
+    async with hearing(broker) as heard, forecasting(broker):
+        await eventually(lambda: heard)
+    assert "prophecy" in capsys.readouterr().out
+
+
+async def test_forecasts_go_on_after_the_server_was_killed_and_restarted(bus, broker, spec, past):
+    await store(bus, past())
+    await bus.put_spec(streams.SLICES, SLICE, spec)
+    async with hearing(broker) as heard, forecasting(broker):
+        await eventually(lambda: heard)
+        await broker.kill()
+        await broker.start()
+        restarted = datetime.now(UTC)
+        await eventually(lambda: heard[-1].made_at > restarted, within_s=30)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -9,20 +10,21 @@ import pytest
 from microopt.settings import BrokerSettings, HttpSettings, LogSettings, NatsSettings
 from microopt_actuator.settings import ActuatorSettings
 from microopt_collector.settings import CollectorSettings
-from microopt_collector.sources.nats import NatsSourceSettings
+from microopt_collector.sources import SourceSettings
+from microopt_collector.sources.base import Reason
 from microopt_forecaster.settings import ForecasterSettings
 from microopt_optimizer.router.settings import RouterSettings
 from microopt_optimizer.worker.agent import OptimizerSettings
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+COLLECTOR = (ROOT / "docs" / "collector.md").read_text()
 SETTINGS = (
     NatsSettings,
     HttpSettings,
     LogSettings,
     BrokerSettings,
     CollectorSettings,
-    NatsSourceSettings,
     ForecasterSettings,
     RouterSettings,
     OptimizerSettings,
@@ -34,6 +36,18 @@ SETTINGS = (
 def test_every_setting_is_in_the_operations_manual(kind):
     keys = {field.encode_name for field in msgspec.structs.fields(kind)} - {"name"}
     assert {key for key in keys if f"`{key}`" not in OPERATIONS} == set()
+
+
+@pytest.mark.parametrize("kind", get_args(SourceSettings))
+def test_every_setting_of_a_source_is_in_the_collectors_guide(kind):
+    keys = {field.encode_name for field in msgspec.structs.fields(kind)}
+    assert {key for key in keys if f"`{key}`" not in COLLECTOR} == set()
+    assert f'kind = "{kind.__struct_config__.tag}"' in COLLECTOR
+
+
+@pytest.mark.parametrize("reason", get_args(Reason))
+def test_every_reason_of_a_rejection_has_its_remedy(reason):
+    assert f"\n| `{reason}` | " in COLLECTOR
 
 
 def test_every_metric_is_in_the_operations_manual():

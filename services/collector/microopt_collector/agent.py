@@ -8,19 +8,22 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 from nats.aio.client import Client
 
 from microopt import streams
 from microopt.agent import Agent, Context
-from microopt.errors import PermanentError, TemporaryError
 from microopt.messages import Actuation, Telemetry
 from microopt.settings import Settings
-from microopt.specs import SliceSpec
-from microopt_collector import sources
+from microopt.specs import Sla, SliceSpec
+from microopt_collector import guard, sources
+from microopt_collector.dead import DeadLetters
 from microopt_collector.in_force import AllocationsInForce
 from microopt_collector.metrics import CollectorMetrics
+from microopt_collector.publishing import publish
 from microopt_collector.settings import CollectorSettings
-from microopt_collector.slots import SlotBook
+from microopt_collector.sink import SourceSink
+from microopt_collector.slots import SlotBook, Verdict
 from microopt_collector.sources.base import Measurement, Source
 from microopt_collector.supervise import supervise
 
@@ -29,7 +32,13 @@ MakeSource = Callable[[sources.SourceSettings, Client], Source]
 TICKS_PER_SLOT: Final = 4
 SHORTEST_TICK_S: Final = 0.02
 LONGEST_TICK_S: Final = 1.0
-NAMED: Final = 20  # known slices quoted in an error
+
+
+class _Slice(Struct):
+    """A slice that is collected."""
+
+    sla: Sla
+    book: SlotBook
 
 
 class Collector:
@@ -38,9 +47,10 @@ class Collector:
     def __init__(self, settings: CollectorSettings, make: MakeSource) -> None:
         self._settings = settings
         self._make = make
-        self._books: dict[str, SlotBook] = {}
+        self._slices: dict[str, _Slice] = {}
         self._in_force = AllocationsInForce()
         self._metrics = CollectorMetrics()
+        self._dead = DeadLetters()
 
     @asynccontextmanager
     async def lifespan(self, ctx: Context) -> AsyncIterator[None]:
@@ -50,10 +60,14 @@ class Collector:
 
     async def on_spec(self, key: str, spec: SliceSpec | None, _: Context) -> None:
         """Begin to collect a slice, or stop; a change of its slots begins a new book."""
+        known = self._slices.get(key)
         if spec is None:
-            self._books.pop(key, None)
-        elif key not in self._books or self._books[key].slot_s != spec.slot_s:
-            self._books[key] = SlotBook(key, spec.slot_s, self._settings.lateness_slots)
+            self._slices.pop(key, None)
+        elif known is None or known.book.slot_s != spec.slot_s:
+            book = SlotBook(key, spec.slot_s, self._settings.lateness_slots)
+            self._slices[key] = _Slice(spec.sla, book)
+        else:
+            known.sla = spec.sla
 
     async def on_actuation(self, actuation: Actuation, _: Context) -> None:
         """Note what is in force from now on."""
@@ -64,68 +78,40 @@ class Collector:
         async with asyncio.TaskGroup() as group:
             for settings in self._settings.sources:
                 source = self._make(settings, ctx.bus.nc)
-                sink = _CountingSink(self, source.name, self._metrics, ctx)
+                sink = SourceSink(source.name, self._accept_from(settings), self._metrics, self._dead)
                 group.create_task(supervise(source, sink, self._metrics), name=f"source:{source.name}")
+
+    async def write_dead_letters(self, ctx: Context) -> None:
+        """Publish what was rejected, beside everything else."""
+        await self._dead.write(ctx)
 
     async def publish_slots(self, ctx: Context) -> None:
         """Publish each slot as it closes, in order."""
         while True:
             now_s = time.time()
-            for telemetry in [t for book in self._books.values() for t in book.close(now_s)]:
-                await self._publish(telemetry, ctx)
+            closed = [slot for one in self._slices.values() for slot in one.book.close(now_s)]
+            for slot in closed:
+                self._metrics.slots.labels(slot.quality).inc()
+            await publish([self._with_allocation(slot) for slot in closed], ctx)
             await asyncio.sleep(self._tick_s())
 
-    def accept(self, measurement: Measurement) -> str:
-        """Put a measurement into its slice's book and return what became of it.
+    def _accept_from(self, settings: sources.SourceSettings) -> Callable[[Measurement, float], Verdict]:
+        def accept(measurement: Measurement, now_s: float) -> Verdict:
+            known = self._slices.get(measurement.slice)
+            if known is None:
+                raise guard.unknown(measurement.slice, self._slices)
+            guard.check(measurement, known.sla, max_users=settings.max_users, unit_setting=settings.unit_setting)
+            return known.book.add(measurement, now_s)
 
-        Raises:
-            PermanentError: there is no such slice.
-        """
-        book = self._books.get(measurement.slice)
-        if book is None:
-            known = ", ".join(sorted(self._books)[:NAMED]) or "none"
-            raise PermanentError(f"unknown slice {measurement.slice}; known: {known}")
-        return book.add(measurement, time.time())
+        return accept
+
+    def _with_allocation(self, slot: Telemetry) -> Telemetry:
+        end = slot.time + timedelta(seconds=slot.slot_s)
+        return msgspec.structs.replace(slot, allocation=self._in_force.before(slot.slice, end))
 
     def _tick_s(self) -> float:
-        shortest = min((book.slot_s for book in self._books.values()), default=LONGEST_TICK_S)
+        shortest = min((one.book.slot_s for one in self._slices.values()), default=LONGEST_TICK_S)
         return max(SHORTEST_TICK_S, min(shortest / TICKS_PER_SLOT, LONGEST_TICK_S))
-
-    async def _publish(self, telemetry: Telemetry, ctx: Context) -> None:
-        end = telemetry.time + timedelta(seconds=telemetry.slot_s)
-        allocation = self._in_force.before(telemetry.slice, end)
-        telemetry = msgspec.structs.replace(telemetry, allocation=allocation)
-        self._metrics.slots.labels(telemetry.quality).inc()
-        while True:
-            try:
-                await ctx.bus.publish(telemetry)
-            except TemporaryError as error:  # the bus has tried for long: a slot is worth waiting for
-                ctx.log.warning("telemetry_not_stored", slice=telemetry.slice, error=str(error))
-            except PermanentError:
-                ctx.log.exception("telemetry_not_published", slice=telemetry.slice)
-                return
-            else:
-                return
-
-
-class _CountingSink:
-    """One source's way into the collector."""
-
-    def __init__(self, collector: Collector, source: str, metrics: CollectorMetrics, ctx: Context) -> None:
-        self._collector = collector
-        self._source = source
-        self._metrics = metrics
-        self._ctx = ctx
-
-    async def emit(self, measurement: Measurement) -> None:
-        verdict = self._collector.accept(measurement)
-        self._metrics.results.labels(self._source, verdict).inc()
-        if verdict == "ok":
-            self._metrics.last_success.labels(self._source).set_to_current_time()
-
-    async def reject(self, data: bytes, *, subject: str, error: Exception) -> None:
-        self._metrics.results.labels(self._source, "dead").inc()
-        await self._ctx.bus.dead_letter(data, subject=subject, error=error, kind="Measurement")
 
 
 def build(settings: Settings, make: MakeSource = sources.make) -> Agent:
@@ -140,4 +126,5 @@ def build(settings: Settings, make: MakeSource = sources.make) -> Agent:
     agent.on(Actuation, start="last")(collector.on_actuation)
     agent.task("sources")(collector.run_sources)
     agent.task("slots")(collector.publish_slots)
+    agent.task("dead-letters")(collector.write_dead_letters)
     return agent

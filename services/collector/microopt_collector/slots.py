@@ -1,18 +1,21 @@
 """Measurements into the slots of one slice: one `Telemetry` for each slot, and for each gap."""
 
 import math
-from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from statistics import fmean
 from typing import Final, Literal
 
 from microopt.messages import Telemetry
+from microopt_collector.means import SlotMeans
 from microopt_collector.sources.base import Measurement
 
 Verdict = Literal["ok", "duplicate", "late"]
 
 MAX_MISSING_RUN: Final = 60
 """After so many empty slots in a row a slice is silent: nobody learns anything from one more."""
+MAX_OPEN_SLOTS: Final = 600
+"""That wait, beyond the lateness, for a bus that is away; then the oldest is given up, and will be missing."""
+SET_BACK_SLOTS: Final = 5
+"""How far behind itself, beyond the lateness, a clock must be to count as set back."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -21,7 +24,8 @@ class SlotBook:
     """The open slots of one slice; it keeps no time of its own, `now_s` is seconds since the Unix epoch.
 
     Slot n begins n · `slot_s` after the epoch. It closes `lateness_slots` slots after its end, by this clock
-    alone: a source whose clock is fast must make no other late. What comes for it afterwards is late.
+    alone: a source whose clock is fast must make no other late. What comes for it afterwards is late. Where that
+    clock is set back, the book begins anew: otherwise all would be late until the clock caught up.
     """
 
     def __init__(self, slice: str, slot_s: float, lateness_slots: float) -> None:
@@ -29,9 +33,12 @@ class SlotBook:
         self.slot_s = slot_s
         self._slot_us = max(1, _us(slot_s))  # whole microseconds: n * 0.1 s must not fall into slot n - 1
         self._lateness_us = _us(slot_s * lateness_slots)
-        self._open: dict[int, dict[tuple[str, int], Measurement]] = {}
+        self._max_open = MAX_OPEN_SLOTS + math.ceil(lateness_slots)
+        self._set_back_us = self._lateness_us + SET_BACK_SLOTS * self._slot_us
+        self._open: dict[int, SlotMeans] = {}
         self._next: int | None = None  # the first slot that was not closed; None before the first was
         self._missing_run = 0
+        self._latest_us = 0  # that `now_s` ever was
 
     def add(self, measurement: Measurement, now_s: float) -> Verdict:
         """Put `measurement` into its slot, unless it is there already or the slot is closed."""
@@ -39,12 +46,12 @@ class SlotBook:
         slot = time_us // self._slot_us
         if slot < self._closed_before(now_s) or (self._next is not None and slot < self._next):
             return "late"
-        samples = self._open.setdefault(slot, {})
-        key = (measurement.source, time_us)
-        if key in samples:
-            return "duplicate"
-        samples[key] = measurement
-        return "ok"
+        means = self._open.get(slot)
+        if means is None:
+            if len(self._open) >= self._max_open:
+                del self._open[min(self._open)]
+            means = self._open[slot] = SlotMeans()
+        return "ok" if means.add(measurement, time_us) else "duplicate"
 
     def close(self, now_s: float) -> list[Telemetry]:
         """Return the telemetry of the slots that closed since the last call, in order, without allocation.
@@ -56,48 +63,49 @@ class SlotBook:
         if self._next is None and min(self._open, default=bound) < bound:
             self._next = min(self._open)
         while self._next is not None and self._next < bound:
-            samples = self._open.pop(self._next, {})
-            if not samples and self._missing_run >= MAX_MISSING_RUN:
+            means = self._open.pop(self._next, None)
+            if means is None and self._missing_run >= MAX_MISSING_RUN:
                 self._next = min(bound, min(self._open, default=bound))
                 continue
-            self._missing_run = 0 if samples else self._missing_run + 1
-            closed.append(self._telemetry(self._next, samples.values()))
+            self._missing_run = 0 if means else self._missing_run + 1
+            closed.append(self._telemetry(self._next, means))
             self._next += 1
         return closed
 
     def _closed_before(self, now_s: float) -> int:
-        return (_us(now_s) - self._lateness_us) // self._slot_us
+        now_us = _us(now_s)
+        if now_us > self._latest_us:
+            self._latest_us = now_us
+        elif now_us < self._latest_us - self._set_back_us:
+            self._begin_anew(now_us)
+        return (now_us - self._lateness_us) // self._slot_us
 
-    def _telemetry(self, slot: int, samples: Collection[Measurement]) -> Telemetry:
-        users, qos = mean_users(samples), mean_qos(samples)
+    def _begin_anew(self, now_us: int) -> None:
+        self._open.clear()  # of the clock's wrong future
+        self._next = None
+        self._missing_run = 0
+        self._latest_us = now_us
+
+    def _telemetry(self, slot: int, means: SlotMeans | None) -> Telemetry:
+        time = _EPOCH + timedelta(microseconds=slot * self._slot_us)
+        if means is None:
+            return Telemetry(
+                slice=self.slice, time=time, slot_s=self.slot_s, users=None, qos=None, quality="missing"
+            )
+        users, qos = means.users, means.qos
         known = users is not None and (qos is not None or users == 0.0)
         return Telemetry(
             slice=self.slice,
-            time=_EPOCH + timedelta(microseconds=slot * self._slot_us),
+            time=time,
             slot_s=self.slot_s,
             users=users,
             qos=qos,
-            source=",".join(sorted({m.source for m in samples})),
-            quality="missing" if not samples else "complete" if known else "partial",
+            usage=means.usage,
+            pressure=means.pressure,
+            throttled=means.throttled,
+            source=means.sources,
+            quality="complete" if known else "partial",
         )
-
-
-def mean_users(samples: Collection[Measurement]) -> float | None:
-    """Return the mean of the known numbers of users, or None."""
-    known = [m.users for m in samples if m.users is not None]
-    return fmean(known) if known else None
-
-
-def mean_qos(samples: Collection[Measurement]) -> float | None:
-    """Return the mean of the known QoS, weighted by users; without users there is none.
-
-    Where a source measures QoS but counts no users, all samples weigh the same.
-    """
-    rated = [(m.qos, m.users) for m in samples if m.qos is not None and m.users != 0.0]
-    weights = [users for _, users in rated if users is not None]
-    if not rated:
-        return None
-    return fmean((qos for qos, _ in rated), weights if len(weights) == len(rated) else None)
 
 
 def _us(seconds: float) -> int:

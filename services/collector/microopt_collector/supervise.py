@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from microopt.errors import MicrooptError
 from microopt_collector.metrics import CollectorMetrics
 from microopt_collector.sources.base import Sink, Source
 
@@ -27,8 +28,11 @@ async def supervise(
         try:
             await source.run(sink)
             log.error("source_ended")  # it should run for ever
+        except MicrooptError as error:  # said on purpose: the text is enough
+            log.error("source_failed", error=str(error))
         except Exception:
             log.exception("source_failed")
+        sink.up(False)
         metrics.results.labels(source.name, "failed").inc()
         failures = 0 if time.monotonic() - began > max(waits_s) else failures
         await asyncio.sleep(waits_s[min(failures, len(waits_s) - 1)])

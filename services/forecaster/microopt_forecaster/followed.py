@@ -58,7 +58,6 @@ class FollowedSlice:
         self.settings = settings
         self.days = DayTypes(settings.timezone, settings.holidays)
         self.outlook: Outlook
-        self._last: tuple[int, Prediction] | None = None
         self.heard_until_s = 0.0
         self._follow(spec)
         self.history = History(self.grid, self.horizon_s)
@@ -119,26 +118,31 @@ class FollowedSlice:
         prediction = self.outlook.predict(snapshot.steps, interval)
         if prediction is None:
             return None
-        observed = self._surprise(interval - 1, snapshot)
-        self._last = (interval, prediction)
-        traffic = prediction.traffic()
-        if observed is None or observed <= traffic.mean:
+        traffic, least = prediction.traffic(), self._least(interval - 1, snapshot, prediction)
+        if least <= traffic.mean:
             return Expected(traffic, prediction, None)
-        return Expected(raised(traffic, observed), prediction, traffic.mean)
+        return Expected(raised(traffic, least), prediction, traffic.mean)
 
-    def _surprise(self, current: int, snapshot: Snapshot) -> float | None:
-        """Return the mean users of the interval that runs, where they are above the band of its forecast."""
+    def _least(self, current: int, snapshot: Snapshot, following: Prediction) -> float:
+        """Return the mean users that the interval after `current` is to be expected to have at least.
+
+        Where the running interval has more than the band of its forecast, the next one is expected to exceed its
+        own in the same proportion, but not beyond what is observed.
+        """
         slots = snapshot.slots.get(current)
         if (
             current <= snapshot.complete
             or slots is None
             or 2 * slots.size < self.grid.steps * self.grid.step_slots
         ):
-            return None
-        said = self._last[1] if self._last and self._last[0] == current else None
-        said = said or self.outlook.predict(snapshot.steps, current)
+            return 0.0
         observed = float(np.mean(slots))
-        return observed if said is not None and said.is_exceeded(observed) else None
+        if observed <= following.traffic().mean:
+            return 0.0
+        said = self.outlook.predict(snapshot.steps, current)  # anew: a restart must not change what follows
+        if said is None or not said.is_exceeded(observed):
+            return 0.0
+        return min(observed, following.median * observed / said.median) if said.median > 0.0 else observed
 
     def _follow(self, spec: SliceSpec) -> None:
         """Set everything that follows from `spec` alone."""

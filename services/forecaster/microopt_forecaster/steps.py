@@ -13,8 +13,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 OFFSET_SHARE: Final = 0.05
-LEAST_OFFSET: Final = 0.01
-"""In users; smaller differences are none."""
+LEAST_OFFSET: Final = 1.0
+"""In users: where there are few, one more or less is no matter of ratios, and less makes bands too wide."""
 FILL_SEASONS: Final = 7
 MOST_TIMES: Final = 10.0
 """What is more than so many times the most that was ever seen is an extrapolation gone wrong."""

@@ -32,13 +32,13 @@ class Scenario:
     intervals_per_day: int = 24
     interval_s: float = 5.0
     slots_per_interval: int = 50
-    history_days: int = 10
-    """A week that the forecast repeats, and three days more to see how well it repeats."""
+    history_days: int = 14
+    """A week that the forecast looks back to, and a week of forecasts to learn from."""
     grace: float = 0.1
     """The router's default: how long an allocation outlives its interval, in intervals."""
     seed: int = 7
-    qos_margin: float = 0.15
-    """On the emulated slice no setting of the paper then misses its threshold by more than 0.02 (ADR 4)."""
+    qos_margin: float = 0.10
+    """The default of a slice (ADR 4)."""
 
     @property
     def swap_at(self) -> int:
@@ -57,8 +57,8 @@ class Scenario:
 
     @property
     def season_s(self) -> float:
-        """Return the real length of the emulated week: mobile traffic has weekends."""
-        return 7 * self.interval_s * self.intervals_per_day
+        """Return the real length of the emulated day; forecasts look back seven of them to the same weekday."""
+        return self.interval_s * self.intervals_per_day
 
     def emulator(self, start_s: float, peak: dict[str, float]) -> EmulatorSettings:
         """Return the outside world, which begins at `start_s` with the static allocation for the peak."""

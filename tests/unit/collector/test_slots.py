@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from microopt_collector.slots import MAX_MISSING_RUN, SlotBook
+from microopt_collector.slots import MAX_MISSING_RUN, MAX_OPEN_SLOTS, SlotBook
 from microopt_collector.sources.base import Measurement
 
 T0 = 1_800_000_000.0
@@ -152,3 +152,58 @@ def test_a_long_silence_is_said_so_often_only_and_ends_with_the_next_measurement
     closed = book.close(now(1_000_000_004))
     assert [t.quality for t in closed] == ["complete", "missing", "missing"]
     assert closed[0].time == datetime.fromtimestamp(T0, UTC) + timedelta(seconds=100_000_000)
+
+
+def test_usage_pressure_and_throttling_are_averaged_for_each_resource(book):
+    common = {"slice": "1-000001", "source": "gnb"}
+    add(
+        book,
+        Measurement(
+            time_s=now(0.1), usage={"gnb_cpu": 100.0, "upf_cpu": 5.0}, pressure={"gnb_cpu": 0.1}, **common
+        ),
+        Measurement(time_s=now(0.2), usage={"gnb_cpu": 300.0}, throttled={"gnb_cpu": 0.5}, **common),
+    )
+    [telemetry] = book.close(now(2))
+    assert telemetry.usage == {"gnb_cpu": 200.0, "upf_cpu": 5.0}
+    assert (telemetry.pressure, telemetry.throttled) == ({"gnb_cpu": 0.1}, {"gnb_cpu": 0.5})
+    assert telemetry.quality == "partial"
+
+
+def test_users_of_one_source_and_qos_of_another_make_a_slot_complete(book):
+    add(book, at(0.1, users=4, qos=None, source="smf"), at(0.2, users=None, qos=6.0, source="ran"))
+    [telemetry] = book.close(now(2))
+    assert (telemetry.users, telemetry.qos, telemetry.quality) == (4.0, 6.0, "complete")
+
+
+def test_slots_that_cannot_be_closed_are_given_up_and_said_to_be_missing(book):
+    add(book, at(0.5))
+    assert numbers(book.close(now(2.0))) == [0]
+    add(book, *(at(n + 0.5) for n in range(1, MAX_OPEN_SLOTS + 12)))
+    closed = book.close(now(MAX_OPEN_SLOTS + 20))
+    given_up = [t for t in closed if t.quality == "missing"]
+    assert numbers(given_up)[:10] == list(range(1, 11))
+    assert len(closed) - len(given_up) == MAX_OPEN_SLOTS + 1  # and one for the lateness
+
+
+def test_a_clock_that_is_set_back_begins_the_book_anew(book):
+    add(book, at(1000.5), at(1001.5))
+    assert numbers(book.close(now(1002.0))) == [1000]
+    assert book.add(at(3.5), now(3.6)) == "ok"
+    assert numbers(book.close(now(5.0))) == [3]
+    add(book, at(5.5))
+    assert numbers(book.close(now(7.0))) == [4, 5]
+
+
+def test_an_hour_ahead_for_a_moment_costs_no_hour(book):
+    add(book, at(0.5))
+    assert len(book.close(now(36_000.0))) <= 1 + MAX_MISSING_RUN
+    assert book.add(at(2.5), now(2.6)) == "ok"
+    assert numbers(book.close(now(4.0))) == [2]
+
+
+def test_a_clock_that_jumps_ahead_says_a_bounded_number_of_gaps(book):
+    add(book, at(0.5), at(1.5))
+    closed = book.close(now(1_000_000_000.0))
+    assert len(closed) == 2 + MAX_MISSING_RUN
+    assert book.add(at(1_000_000_000.5), now(1_000_000_000.6)) == "ok"
+    assert [t.quality for t in book.close(now(1_000_000_002.0))] == ["complete"]

@@ -7,6 +7,16 @@ from microopt_collector.metrics import CollectorMetrics
 from microopt_collector.supervise import supervise
 
 
+class States:
+    """A sink that only hears whether the source is up."""
+
+    def __init__(self) -> None:
+        self.states: list[bool] = []
+
+    def up(self, is_up: bool) -> None:
+        self.states.append(is_up)
+
+
 class Flaky:
     """A source that fails, or ends, until its last run."""
 
@@ -28,13 +38,14 @@ class Flaky:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), OSError("gone"), None])
 async def test_a_source_that_fails_or_ends_is_counted_and_started_again(error):
-    source, metrics = Flaky(3, error), CollectorMetrics()
-    task = asyncio.create_task(supervise(source, None, metrics, waits_s=(0.001, 0.002)))
+    source, metrics, sink = Flaky(3, error), CollectorMetrics(), States()
+    task = asyncio.create_task(supervise(source, sink, metrics, waits_s=(0.001, 0.002)))
     await eventually(source.running.is_set)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert source.runs == 4
+    assert sink.states == [False] * 3
     [counter] = metrics.results.collect()
     assert [(s.labels, s.value) for s in counter.samples if s.name.endswith("_total")] == [
         ({"source": "flaky", "outcome": "failed"}, 3.0)

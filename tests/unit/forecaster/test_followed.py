@@ -92,7 +92,18 @@ def test_more_traffic_than_was_allowed_for_raises_the_next_forecast(follow, tele
     follow(10, lambda n: 30.0, begin=600)
     found = followed.expect(number(followed, telemetry, 612), followed.snapshot())
     assert found.raised_from == pytest.approx(found.prediction.traffic().mean)
-    assert found.traffic.mean == pytest.approx(30.0)
+    assert found.raised_from < found.traffic.mean <= 30.0 + 1e-9
+
+
+def test_a_forecast_is_raised_in_proportion_where_traffic_is_expected_to_fall(follow, telemetry):
+    def two_levels(n):
+        return (12.0 if n % 60 // 12 < 3 else 3.0) + 0.1 * (n % 7)  # three busy intervals, two quiet ones
+
+    followed = follow(1200 + 24, two_levels)
+    follow(10, lambda n: 2.0 * two_levels(n), begin=1200 + 24)  # the last busy one, twice as busy
+    found = followed.expect(number(followed, telemetry, 1200 + 36), followed.snapshot())
+    assert found.raised_from == pytest.approx(3.3, abs=1.5)
+    assert found.traffic.mean == pytest.approx(2.0 * found.raised_from, rel=0.4)
 
 
 def test_traffic_as_it_was_expected_raises_nothing(follow, telemetry):

@@ -1,14 +1,20 @@
 """Measurements from a core NATS subject, as JSON of any shape."""
 
+import asyncio
 import time
+from typing import Annotated
 
+from msgspec import Meta
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from microopt.errors import PermanentError
 from microopt.messages import Name
-from microopt_collector.sources.base import Sink
-from microopt_collector.sources.mapping import FieldMap, Subject, read
+from microopt_collector.sources.base import Sink, take
+from microopt_collector.sources.mapping import FieldMap, Mapper
+
+Subject = Annotated[
+    str, Meta(pattern=r"^([^\s.>]+\.)*([^\s.>]+|>)$", description="a NATS subject, wildcards allowed")
+]
 
 
 class NatsSourceSettings(
@@ -19,6 +25,11 @@ class NatsSourceSettings(
     subject: Subject
     name: Name = "nats"
 
+    @property
+    def where(self) -> str:
+        """Return the subject."""
+        return self.subject
+
 
 class NatsSource:
     """Listens to one subject; the connection subscribes again by itself when the server was away."""
@@ -26,6 +37,7 @@ class NatsSource:
     def __init__(self, settings: NatsSourceSettings, client: Client) -> None:
         self._settings = settings
         self._client = client
+        self._mapper = Mapper(settings, settings.name, separator=".")
 
     @property
     def name(self) -> str:
@@ -34,16 +46,20 @@ class NatsSource:
 
     async def run(self, sink: Sink) -> None:
         """Map each message, and reject those that are no measurement of a known slice."""
-        subscription = await self._client.subscribe(self._settings.subject)
+
+        async def heard(message: Msg) -> None:
+            take(
+                lambda: self._mapper.read(message.data, message.subject, time.time()),
+                sink,
+                message.data,
+                subject=message.subject,
+            )
+
+        # A callback, for the client's iterator makes a task for each message.
+        subscription = await self._client.subscribe(self._settings.subject, cb=heard)
+        sink.up(True)
         try:
-            async for message in subscription.messages:
-                await self._handle(message, sink)
+            await asyncio.Event().wait()
         finally:
             if not self._client.is_closed:
                 await subscription.unsubscribe()
-
-    async def _handle(self, message: Msg, sink: Sink) -> None:
-        try:
-            await sink.emit(read(message.data, self._settings, source=self.name, now_s=time.time()))
-        except PermanentError as error:
-            await sink.reject(message.data, subject=message.subject, error=error)

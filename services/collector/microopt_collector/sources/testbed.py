@@ -2,23 +2,27 @@
 
 from typing import Final
 
-from msgspec import Struct
 from nats.aio.client import Client
 
 from microopt.messages import Name
-from microopt_collector.sources.mapping import Subject
-from microopt_collector.sources.nats import NatsSource, NatsSourceSettings
+from microopt_collector.sources.base import CommonSettings
+from microopt_collector.sources.nats import NatsSource, NatsSourceSettings, Subject
 
 SUBJECT: Final = "testbed.measurement.*"
 
 
 class TestbedSourceSettings(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="testbed"
+    CommonSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="testbed"
 ):
     """Where the testbed says what it measured."""
 
     subject: Subject = SUBJECT
     name: Name = "testbed"
+
+    @property
+    def where(self) -> str:
+        """Return the subject."""
+        return self.subject
 
 
 def testbed_source(settings: TestbedSourceSettings, client: Client) -> NatsSource:
@@ -27,6 +31,7 @@ def testbed_source(settings: TestbedSourceSettings, client: Client) -> NatsSourc
         NatsSourceSettings(
             subject=settings.subject,
             name=settings.name,
+            max_users=settings.max_users,
             slice_field="snssai",
             time_field="timestamp",
             users_field="ues",

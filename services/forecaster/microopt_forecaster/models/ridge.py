@@ -91,7 +91,9 @@ class _Regression:
     constant: float
 
     def levels(self, steps: Steps, intervals: Ints) -> Floats:
-        return self.rows.features(steps, intervals) @ self.weights + self.constant
+        features = self.rows.features(steps, intervals)
+        # Not `@`: how that rounds depends on how many rows there are.
+        return np.asarray((features * self.weights).sum(axis=1) + self.constant, dtype=np.float64)
 
 
 def _alike(grid: Grid, days: DayTypes, intervals: Ints, gap: int) -> Ints:

@@ -1,0 +1,1 @@
+"""`microopt collector check`: what the configured sources yield, before anything is published."""

@@ -1,0 +1,279 @@
+"""Real parts of the outside world, on loopback and for one test alone, and a sink that remembers."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+
+import aiomqtt
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from microopt.broker import free_port, is_listening
+from microopt_collector.sources.base import Measurement, Rejected, Source
+
+WAIT_S: Final = 30.0
+
+
+class Process:
+    """A daemon that is started, killed and started again by a test."""
+
+    def __init__(self, command: list[str], log: Path, port: int) -> None:
+        self.port = port
+        self._command = command
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.begin)
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.end, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.end, signal.SIGTERM)
+
+    def begin(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        give_up = time.monotonic() + WAIT_S
+        while not self.is_ready():
+            assert self._process.poll() is None, self._log.read_text(errors="replace")
+            assert time.monotonic() < give_up, self._log.read_text(errors="replace")
+            time.sleep(0.02)
+
+    def is_ready(self) -> bool:
+        return is_listening("127.0.0.1", self.port)
+
+    def end(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def executable(name: str, *folders: str) -> str:
+    found = shutil.which(name) or next((f"{f}/{name}" for f in folders if Path(f, name).exists()), None)
+    assert found, f"{name} is missing: scripts/setup.sh installs it"
+    return found
+
+
+class Mosquitto(Process):
+    """A real MQTT broker; `lines` are added to its configuration."""
+
+    def __init__(self, folder: Path, *lines: str) -> None:
+        port = free_port()
+        config = folder / "mosquitto.conf"
+        usual = [f"listener {port} 127.0.0.1", "user root", "persistence false"]
+        if not any(line.startswith("allow_anonymous") for line in lines):
+            usual.append("allow_anonymous true")
+        config.write_text("\n".join([*usual, *lines, ""]))
+        super().__init__([executable("mosquitto", "/usr/sbin"), "-c", str(config)], folder / "mosquitto.log", port)
+
+    async def say(self, *messages: tuple[str, bytes], retain: bool = False, **client) -> None:
+        async with aiomqtt.Client("127.0.0.1", self.port, **client) as connection:
+            for topic, payload in messages:
+                await connection.publish(topic, payload, qos=1, retain=retain)
+
+
+@pytest_asyncio.fixture
+async def mosquitto(tmp_path: Path) -> AsyncIterator[Callable[..., Mosquitto]]:
+    """Make brokers of this test, ended with it; they are to be started."""
+    made: list[Mosquitto] = []
+
+    def make(*lines: str) -> Mosquitto:
+        folder = tmp_path / f"mosquitto-{len(made)}"
+        folder.mkdir()
+        made.append(Mosquitto(folder, *lines))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        await broker.stop()
+
+
+class Prometheus(Process):
+    """A real Prometheus that scrapes `targets` (job → port) several times a second."""
+
+    def __init__(self, folder: Path, targets: dict[str, int]) -> None:
+        port = free_port()
+        jobs = "".join(
+            f"  - job_name: {job}\n    static_configs: [{{targets: ['127.0.0.1:{target}']}}]\n"
+            for job, target in targets.items()
+        )
+        config = folder / "prometheus.yml"
+        config.write_text(
+            f"global: {{scrape_interval: 200ms, scrape_timeout: 150ms}}\nscrape_configs:\n{jobs}", encoding="utf-8"
+        )
+        command = [
+            executable("prometheus"),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        super().__init__(command, folder / "prometheus.log", port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:  # noqa: S310
+                return answer.status == 200
+        except OSError:
+            return False
+
+
+class Exporter:
+    """What Prometheus scrapes, served by a thread; `text` may change, or be made anew for each scrape."""
+
+    def __init__(self, text: str | Callable[[], str] = "") -> None:
+        self.text = text
+        exporter = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                text = exporter.text if isinstance(exporter.text, str) else exporter.text()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Prometheus]]:
+    """Start a Prometheus for a module's tests: it takes seconds until it scrapes. Exporters by job."""
+    made: list[Prometheus | Exporter] = []
+
+    def start(**exporters: Exporter) -> Prometheus:
+        made.extend(exporters.values())
+        server = Prometheus(tmp_path_factory.mktemp("prometheus"), {j: e.port for j, e in exporters.items()})
+        made.append(server)
+        server.begin()
+        return server
+
+    yield start
+    for part in reversed(made):
+        if isinstance(part, Exporter):
+            part.stop()
+        else:
+            part.end(signal.SIGKILL)  # in order it takes seconds
+
+
+class HttpPart:
+    """A web server of the test; `handle` answers everything."""
+
+    def __init__(self, handle: Callable) -> None:
+        self.port = free_port()
+        self._runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def http_part() -> AsyncIterator[Callable]:
+    """Start web servers of this test, ended with it."""
+    made: list[HttpPart] = []
+
+    async def start(handle: Callable) -> HttpPart:
+        made.append(HttpPart(handle))
+        await made[-1].start()
+        return made[-1]
+
+    yield start
+    for part in made:
+        await part.stop()
+
+
+class Recorder:
+    """A sink that remembers everything, and knows every slice."""
+
+    def __init__(self) -> None:
+        self.measurements: list[Measurement] = []
+        self.rejected: list[tuple[str, str]] = []
+        self.subjects: list[str] = []
+        self.data: list[bytes] = []
+        self.states: list[bool] = []
+        self.hints: list[str] = []
+        self.durations: list[float] = []
+
+    def emit(self, measurement: Measurement) -> None:
+        self.measurements.append(measurement)
+
+    def reject(self, data: bytes, *, subject: str, error: Rejected) -> None:
+        self.rejected.append((error.reason, str(error)))
+        self.subjects.append(subject)
+        self.data.append(data)
+
+    def up(self, is_up: bool) -> None:
+        self.states.append(is_up)
+
+    def took(self, seconds: float) -> None:
+        self.durations.append(seconds)
+
+    def hint(self, text: str) -> None:
+        self.hints.append(text)
+
+    @property
+    def reasons(self) -> set[str]:
+        return {reason for reason, _ in self.rejected}
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def measuring(recorder: Recorder) -> Callable:
+    """Run a source with the test's recorder; it must not end by itself meanwhile."""
+
+    @contextlib.asynccontextmanager
+    async def run(source: Source) -> AsyncIterator[Recorder]:
+        task = asyncio.create_task(source.run(recorder))
+        try:
+            yield recorder
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def exporter() -> type[Exporter]:
+    """Give the class of what is scraped to modules, which cannot import from here."""
+    return Exporter
