@@ -14,6 +14,7 @@ import pytest
 
 from microopt import codec, streams
 from microopt.agent import Agent
+from microopt.errors import ConfigError
 from microopt.messages import Forecast, Telemetry
 from microopt.settings import Settings
 from microopt.testing import eventually, running
@@ -363,12 +364,27 @@ async def test_a_state_that_cannot_be_read_is_made_anew_from_the_telemetry(bus, 
     assert said(heard[0]) == expected(samples, heard[0], spec)
 
 
-async def test_an_unknown_model_of_a_slice_is_said_and_the_best_is_taken(bus, broker, spec, past, capsys):
+@pytest.mark.parametrize("model", ["prophecy", "neuralprophet"])
+async def test_a_model_that_cannot_be_had_is_said_and_the_best_is_taken(bus, broker, spec, past, capsys, model):
     await store(bus, past())
-    await bus.put_spec(streams.SLICES, SLICE, msgspec.structs.replace(spec, forecast_model="prophecy"))
+    await bus.put_spec(streams.SLICES, SLICE, msgspec.structs.replace(spec, forecast_model=model))
     async with hearing(broker) as heard, forecasting(broker):
         await eventually(lambda: heard)
-    assert "prophecy" in capsys.readouterr().out
+    assert f"forecast model {model}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ({"models": ["neuralprophet"]}, r"pip install \"microopt\[neuralprophet\]\""),
+        ({"models": ["prophecy"]}, "no forecast model prophecy"),
+        ({"timezone": "Mars/Olympus"}, "timezone 'Mars/Olympus'"),
+        ({"holidays": "XX"}, "holidays 'XX'"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused_at_the_start(table, error):
+    with pytest.raises(ConfigError, match=error):
+        build(Settings({"forecaster": table}, origin="test"))
 
 
 async def test_forecasts_go_on_after_the_server_was_killed_and_restarted(bus, broker, spec, past):

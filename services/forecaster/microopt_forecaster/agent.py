@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from microopt import streams
 from microopt.agent import Agent, Context
-from microopt.errors import PermanentError, TemporaryError
+from microopt.errors import ConfigError, PermanentError, TemporaryError
 from microopt.messages import Forecast, Interval, Telemetry
 from microopt.settings import Settings
 from microopt.specs import SliceSpec
@@ -170,11 +170,15 @@ def _message(slice: str, interval: Interval, expected: Expected) -> Forecast:
 
 
 def _usable(spec: SliceSpec, ctx: Context) -> SliceSpec:
-    """Return `spec`, with the model of the forecaster's own choice where it names one that there is not."""
-    if spec.forecast_model in (AUTO, *models.MODELS):
+    """Return `spec`, with the forecaster's own choice of model where it names one that cannot be had."""
+    if spec.forecast_model == AUTO:
         return spec
-    ctx.log.error("unknown_forecast_model", slice=spec.slice, model=spec.forecast_model, known=list(models.MODELS))
-    return replace(spec, forecast_model=AUTO)
+    try:
+        models.check([spec.forecast_model])
+    except ConfigError as error:
+        ctx.log.error("forecast_model_not_to_be_had", slice=spec.slice, error=str(error))
+        return replace(spec, forecast_model=AUTO)
+    return spec
 
 
 def build(settings: Settings) -> Agent:
@@ -184,7 +188,8 @@ def build(settings: Settings) -> Agent:
         ConfigError: a setting cannot be used.
     """
     own = settings.table("forecaster", ForecasterSettings)
-    models.make(own.models, DayTypes(own.timezone, own.holidays))  # says at once what cannot be used
+    models.check(own.models)
+    DayTypes(own.timezone, own.holidays)  # says at once what there is not
     forecaster = Forecaster(own)
     agent = Agent("forecaster", description="telemetry to expected traffic", lifespan=forecaster.lifespan)
     agent.watch(streams.SLICES, SliceSpec)(forecaster.on_spec)

@@ -47,7 +47,6 @@ class Checkpoint(Message, frozen=True, tag="microopt.forecaster-state.v1"):
     recent: Packed
     models: tuple[str, ...]
     through: int | None
-    believed: int
     intervals: tuple[int, ...]
     candidate_levels: Packed
     actual: Packed
@@ -73,7 +72,6 @@ def take(followed: FollowedSlice) -> Checkpoint:
         recent=_pack(recent),
         models=_names(outlook),
         through=outlook.through,
-        believed=outlook.believed,
         intervals=tuple(record.interval for record in records),
         candidate_levels=_pack(np.array([record.levels for record in records])),
         actual=_pack(np.array([record.actual for record in records])),
@@ -100,8 +98,7 @@ def restore(followed: FollowedSlice, state: Checkpoint) -> None:
     learned = _learned(state, followed) if same else None
     followed.restore(_kept(former.history, followed), state.sequence, state.heard_until_s)
     if learned is not None:
-        records, slot, mean = learned
-        followed.outlook.restore(state.through, state.believed, records, slot, mean)
+        followed.outlook.restore(state.through, *learned)
 
 
 def restore_outlook(followed: FollowedSlice, state: Checkpoint) -> None:
@@ -112,8 +109,7 @@ def restore_outlook(followed: FollowedSlice, state: Checkpoint) -> None:
     """
     grid = (followed.grid.slot_s, followed.grid.interval_s, followed.grid.season_s)
     if (state.slot_s, state.interval_s, state.season_s) == grid and state.models == _names(followed.outlook):
-        records, slot, mean = _learned(state, followed)
-        followed.outlook.restore(state.through, state.believed, records, slot, mean)
+        followed.outlook.restore(state.through, *_learned(state, followed))
 
 
 def _kept(history: History, followed: FollowedSlice) -> History:
@@ -124,10 +120,8 @@ def _kept(history: History, followed: FollowedSlice) -> History:
 
 def _learned(state: Checkpoint, followed: FollowedSlice) -> tuple[list[Record], Calibration, Calibration]:
     candidates, count = len(state.models), len(state.intervals)
-    if not 0 <= state.believed < candidates or count > WINDOW:
-        raise InvalidMessageError(
-            f"state of {state.slice}: {count} records, model {state.believed} of {candidates}"
-        )
+    if count > WINDOW:
+        raise InvalidMessageError(f"field 'intervals': {count} of at most {WINDOW}")
     levels = _unpack(state.candidate_levels, "candidate_levels", np.float64, count, candidates)
     actual = _unpack(state.actual, "actual", np.float64, count).tolist()
     spread = _unpack(state.spread, "spread", np.float64, count, SLOTS)

@@ -98,7 +98,7 @@ def test_other_models_keep_the_traffic_and_learn_anew(running, spec):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("means", b"not deflated"), ("recent", None), ("actual", None), ("candidate_levels", None), ("believed", 7)],
+    [("means", b"not deflated"), ("recent", None), ("actual", None), ("candidate_levels", None)],
 )
 def test_a_damaged_state_is_refused_and_changes_nothing(running, spec, field, value):
     state = checkpoint.take(running)

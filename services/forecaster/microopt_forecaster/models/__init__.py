@@ -20,6 +20,17 @@ MODELS: Final[dict[str, Callable[[DayTypes], Model]]] = {
 }
 
 
+def check(names: Iterable[str]) -> None:
+    """Make sure that the models of these names can be made and fitted.
+
+    Raises:
+        ConfigError: there is no model of a name, or its library is not installed.
+    """
+    for model in make(names):
+        if isinstance(model, NeuralProphet):
+            model.check()
+
+
 def make(names: Iterable[str], days: DayTypes | None = None) -> tuple[Model, ...]:
     """Return the models of these names, in this order; `days` tells them holidays.
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ EPOCHS: Final = 60
 BATCH: Final = 64
 LEARNING_RATE: Final = 0.1
 SEED: Final = 1
+REMEDY: Final = 'its library is an extra: pip install "microopt[neuralprophet]"'
 DAY_S: Final = 86_400.0
 _LOGGERS: Final = ("NP", "py.warnings", "pytorch_lightning")
 _ONE_AT_A_TIME: Final = threading.Lock()
@@ -38,6 +40,15 @@ class NeuralProphet:
     """
 
     name: str = "neuralprophet"
+
+    def check(self) -> None:
+        """Make sure that the library is installed.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if find_spec("neuralprophet") is None:
+            raise ConfigError(f"forecast model {self.name}: {REMEDY}")
 
     def fit(self, steps: Steps, gap: int) -> Fitted | None:
         """Return NeuralProphet trained from the same seed each time; nothing is written to disk.
@@ -165,9 +176,7 @@ def quietly() -> Iterator[ModuleType]:
         try:
             import neuralprophet
         except ImportError as error:
-            raise ConfigError(
-                f'forecast model neuralprophet: {error}; pip install "microopt[neuralprophet]"'
-            ) from error
+            raise ConfigError(f"forecast model neuralprophet: {error}; {REMEDY}") from error
         logging.captureWarnings(False)
         for name in _LOGGERS:
             logging.getLogger(name).handlers.clear()

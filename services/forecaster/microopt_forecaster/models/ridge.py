@@ -23,6 +23,8 @@ NEIGHBOURS: Final = (-1, 0, 1)
 PARTS: Final = 6
 """Parts of the same interval a season ago."""
 MAX_ROWS: Final = 1_008
+MAX_SEASONS: Final = 28
+"""The last intervals that are fitted: so many, or those of so many seasons if they are more."""
 ALIKE: Final = 4
 FOUR_WEEKS: Final = 28
 PENALTY: Final = 1.0
@@ -42,18 +44,19 @@ class Ridge:
     days: DayTypes | None = None
 
     def fit(self, steps: Steps, gap: int) -> Fitted | None:
-        """Return the regression on the last `MAX_ROWS` intervals, with as many seasons as they allow."""
+        """Return the regression on the last intervals, with as many seasons as they allow."""
         if self.days is not None and steps.grid.season_s != DAY_S:
             return None
         end = steps.end // steps.grid.steps
-        intervals = np.arange(max(steps.first // steps.grid.steps, end - MAX_ROWS), end)
+        rows = max(MAX_ROWS, MAX_SEASONS * steps.grid.season)
+        intervals = np.arange(max(steps.first // steps.grid.steps, end - rows), end)
         target = steps.levels(intervals)
         for seasons in range(SEASONS if steps.grid.season > 1 else 0, -1, -1):
-            rows = _Rows(_windows(steps.grid, gap, seasons), gap, self.days)
-            features = rows.features(steps, intervals)
+            row = _Rows(_windows(steps.grid, gap, seasons), gap, self.days)
+            features = row.features(steps, intervals)
             whole = ~np.isnan(target) & ~np.isnan(features).any(axis=1)
             if whole.sum() >= ROWS_A_FEATURE * features.shape[1]:
-                return _regression(rows, features[whole], target[whole])
+                return _regression(row, features[whole], target[whole])
         return None
 
 
