@@ -101,3 +101,17 @@ def test_forecasts_are_measured_beside_every_peer(forecast):
     assert forecast["neuralprophet"] is None
     assert {"slices", "update_s", "update_mean_s", "rss_mb"} <= set(forecast["scale"])
     assert set(forecast["machine"]) == MACHINE
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_what_the_collector_is_measured_with_arrives_as_telemetry(tmp_path, bare):
+    """A trial of `make bench-collector` at a rate that any machine sustains, through mosquitto and nats-server."""
+    environment = {**os.environ, "PYTHONPATH": f"{BENCHMARKS}:{BENCHMARKS / 'collector'}"}
+    asked = f"'mqtt', bare={bare}, rate=200.0, seconds=1.0, slices=20"
+    code = f"import asyncio, trial; one = asyncio.run(trial.run({asked})); print(one.said, one.stored, one.cpu_s)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said, stored, cpu_s = done.stdout.split()
+    assert int(said) == int(stored) == 200
+    assert float(cpu_s) > 0.0
