@@ -108,9 +108,9 @@ class Outlook:
         return np.eye(count)[int(said.argmax())] if said.any() else np.zeros(count)
 
     def _names(self, trusted: Floats) -> str:
-        """Return the models that count most, the first of them first."""
-        order = [int(n) for n in np.argsort(-trusted, kind="stable") if trusted[n] >= NAMED]
-        return "+".join(self.candidates.models[n].name for n in order or [int(trusted.argmax())])
+        """Return the models that count most, in the order of the candidates."""
+        counting = [int(n) for n in np.flatnonzero(trusted >= NAMED)] or [int(trusted.argmax())]
+        return "+".join(self.candidates.models[n].name for n in counting)
 
 
 def _together(levels: Floats, weights: Floats) -> float:

@@ -124,3 +124,10 @@ def test_intervals_that_nobody_measured_teach_nothing(make_outlook, make_steps, 
     outlook = fold(make_outlook(), make_steps(means), DAYS * 24 - 1)
     assert not {record.interval for record in outlook.records} & set(range(10 * 24, 12 * 24))
     assert outlook.through == DAYS * 24 - 1
+
+
+def test_models_that_do_as_well_are_named_together(make_outlook, make_steps, daily):
+    steps = make_steps(np.tile(daily(1, noise=0.0), DAYS))
+    found = fold(make_outlook(names=("seasonal-naive", "ridge")), steps, DAYS * 24 - 1).predict(steps, DAYS * 24)
+    assert set(found.model.split("+")) <= {"seasonal-naive", "ridge"}
+    assert found.median == pytest.approx(steps.means.values[-144:-138].mean(), rel=0.02)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from microopt.messages import Band, Forecast, Interval, Traffic
 from microopt_forecaster.show.notes import LeftOut, notes
 from microopt_forecaster.show.observed import Observed
-from microopt_forecaster.show.rows import rows, summarize
+from microopt_forecaster.show.rows import is_another, rows, summarize
 
 HOUR = timedelta(hours=1)
 
@@ -164,3 +164,9 @@ def test_what_is_old_missing_or_left_out_is_said(shown, forecast, telemetry):
         "no telemetry tells users in these intervals",
     ]
     assert [note.rpartition(": ")[2] for note in found[2:]] == ["stored messages, 1", "intervals, 2", "slots, 3"]
+
+
+def test_a_mixture_is_another_only_if_it_shares_no_model_with_the_former():
+    assert is_another("ces", "ridge")
+    assert not is_another("ces+ridge", "ridge")
+    assert not is_another("ridge", "ces+ridge")

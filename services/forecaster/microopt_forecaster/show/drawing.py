@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from microopt_forecaster.show.rows import SHOWN_COVERAGE, Report, Row
+from microopt_forecaster.show.rows import SHOWN_COVERAGE, Report, Row, is_another
 from microopt_forecaster.show.scale import Scale, scale
 from microopt_forecaster.show.words import clock, decimals, duration, name
 
@@ -73,7 +73,7 @@ class _Table:
         before: Row | None = None
         model: str | None = None
         for row, remark in zip(self._report.rows, self._remarks, strict=True):
-            if model and row.model and row.model != model:
+            if model and row.model and is_another(row.model, model):
                 yield (
                     self._margin()
                     + f"{2 * self._signs.line} {name(row.model)} from here on, before: {name(model)}"

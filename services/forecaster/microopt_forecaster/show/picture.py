@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
-from microopt_forecaster.show.rows import SHOWN_COVERAGE, Report, Row
+from microopt_forecaster.show.rows import SHOWN_COVERAGE, Report, Row, is_another
 from microopt_forecaster.show.words import duration, name
 
 BLACK, GREY, BLUE, VERMILION = "#222222", "#8a8a8a", "#0072B2", "#D55E00"  # can be told apart by everyone
@@ -73,16 +73,16 @@ def _points(report: Report, wanted: Callable[[Row], bool]) -> tuple[list[float],
 
 def _models(axes: Axes, report: Report) -> None:
     """Mark where another model takes over."""
-    model = None
+    model: str | None = None
     for row in report.rows:
-        if row.model and row.model != model:
+        if row.model and (model is None or is_another(row.model, model)):
             if model:
                 axes.axvline(_x(row), color=GREY, linestyle=":", linewidth=1)
             axes.annotate(
                 name(row.model), (_x(row), 1.0), xycoords=("data", "axes fraction"), xytext=(3, -3), fontsize=8,
                 textcoords="offset points", color=GREY, va="top", parse_math=False,
             )  # fmt: skip
-            model = row.model
+        model = row.model or model
 
 
 def _frame(axes: Axes, report: Report, edges: list[float]) -> None:

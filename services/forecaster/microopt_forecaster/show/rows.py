@@ -153,3 +153,8 @@ def _outcome(users: float | None, band: Band | None) -> Side | None:
 
 def _is_shown(band: Band) -> bool:
     return math.isclose(band.coverage, SHOWN_COVERAGE, abs_tol=1e-9)
+
+
+def is_another(model: str, former: str) -> bool:
+    """Return whether none of the models that count, such as `ces+ridge`, counted before."""
+    return not set(model.split("+")) & set(former.split("+"))
