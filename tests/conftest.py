@@ -1,6 +1,8 @@
+import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 
 from microopt.agent import Agent
 from microopt.broker import free_port
@@ -11,6 +13,16 @@ from microopt.testing import running
 pytest_plugins = ["microopt.testing.fixtures"]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before():
+    """Undo what a command that runs in this process does to its logs."""
+    handlers = logging.getLogger().handlers[:]
+    yield
+    logging.getLogger().handlers[:] = handlers
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
+import structlog
 
 from microopt import codec, streams
 from microopt.agent import Agent
@@ -365,12 +366,13 @@ async def test_a_state_that_cannot_be_read_is_made_anew_from_the_telemetry(bus, 
 
 
 @pytest.mark.parametrize("model", ["prophecy", "neuralprophet"])
-async def test_a_model_that_cannot_be_had_is_said_and_the_best_is_taken(bus, broker, spec, past, capsys, model):
+async def test_a_model_that_cannot_be_had_is_said_and_the_best_is_taken(bus, broker, spec, past, model):
     await store(bus, past())
     await bus.put_spec(streams.SLICES, SLICE, msgspec.structs.replace(spec, forecast_model=model))
-    async with hearing(broker) as heard, forecasting(broker):
-        await eventually(lambda: heard)
-    assert f"forecast model {model}" in capsys.readouterr().out
+    with structlog.testing.capture_logs() as lines:
+        async with hearing(broker) as heard, forecasting(broker):
+            await eventually(lambda: heard)
+    assert any(f"forecast model {model}" in str(line) for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 """`microopt train`, as an operator calls it."""
 
 import asyncio
-import logging
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from microopt import streams
@@ -22,15 +20,6 @@ def rows(header: str, second=None) -> str:
         time = "" if second is None else f"{second + n},"
         lines.append(f"{time}{users},{cpu},{bw},{qos:.3f}")
     return "\n".join(lines) + "\n"
-
-
-@pytest.fixture(autouse=True)
-def logs_as_before():
-    handlers = logging.getLogger().handlers[:]
-    yield
-    logging.getLogger().handlers[:] = handlers
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture
