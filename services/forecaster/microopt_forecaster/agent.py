@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -16,6 +17,7 @@ from microopt.messages import Forecast, Interval, Telemetry
 from microopt.settings import Settings
 from microopt.specs import SliceSpec
 from microopt_forecaster import kept, models
+from microopt_forecaster.computing import one_thread
 from microopt_forecaster.day_types import DayTypes
 from microopt_forecaster.followed import AUTO, Expected, FollowedSlice
 from microopt_forecaster.loading import Loading
@@ -43,6 +45,8 @@ class Served:
 class Forecaster:
     """The state of one forecaster; KV and the telemetry stream hold what a restart needs."""
 
+    _thread: ThreadPoolExecutor
+
     def __init__(self, settings: ForecasterSettings) -> None:
         self._settings = settings
         self._slices: dict[str, Served] = {}
@@ -54,7 +58,8 @@ class Forecaster:
     async def lifespan(self, ctx: Context) -> AsyncIterator[None]:
         """Serve the forecaster's metrics with the agent's own; at the end keep what was learned."""
         self._metrics.register(ctx.metrics.registry)
-        yield
+        with one_thread() as self._thread:
+            yield
         await asyncio.gather(*(self._save(served, ctx) for served in self._slices.values() if served.changed))
 
     async def on_spec(self, key: str, spec: SliceSpec | None, ctx: Context) -> None:
@@ -135,7 +140,8 @@ class Forecaster:
         """Publish the forecast of one interval and return what became of it."""
         snapshot = followed.snapshot()
         with self._metrics.duration_s.time():
-            expected = await asyncio.to_thread(followed.expect, number, snapshot)
+            loop = asyncio.get_running_loop()
+            expected = await loop.run_in_executor(self._thread, followed.expect, number, snapshot)
         self._metrics.history_steps.labels(followed.slice).set(len(snapshot.steps.means.known))
         if expected is None:
             ctx.log.info(

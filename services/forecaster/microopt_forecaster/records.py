@@ -25,5 +25,9 @@ class Record(NamedTuple):
 
 def errors(records: Iterable[Record], candidates: int) -> Floats:
     """Return how many users each candidate was wrong by, shape (records, candidates); NaN: it said nothing."""
-    rows = [np.abs(np.exp(record.actual) - np.exp(record.levels)) for record in records]
-    return np.array(rows, dtype=np.float64).reshape(-1, candidates)
+    rows = list(records)
+    if not rows:
+        return np.empty((0, candidates))
+    said = np.concatenate([record.levels for record in rows]).reshape(-1, candidates)
+    came = np.array([record.actual for record in rows])
+    return np.asarray(np.abs(np.exp(came)[:, None] - np.exp(said)), dtype=np.float64)
