@@ -18,9 +18,10 @@ from microopt import codec
 from microopt.messages import Forecast, Interval, Telemetry
 from microopt.specs import Bounds, Sla, SliceSpec
 from microopt_forecaster import checkpoint
+from microopt_forecaster.calibration import WINDOW
 from microopt_forecaster.computing import one_thread
 from microopt_forecaster.followed import Expected, FollowedSlice
-from microopt_forecaster.history import History
+from microopt_forecaster.history import History, summed
 from microopt_forecaster.settings import ForecasterSettings
 
 SLOT_S, INTERVAL_S = 60.0, 3600.0
@@ -82,11 +83,15 @@ def _followed(number: int, days: int) -> FollowedSlice:
     steps = followed.grid.steps
     by_step = slots.reshape(-1, SLOTS // steps)
     numbers = np.arange(BEGIN * steps - len(by_step), BEGIN * steps)
-    means, counts, recent = history.arrays()
+    means, counts, recent, sums = history.arrays()
     means[numbers % history.capacity] = by_step.mean(axis=1)
     counts[numbers % history.capacity] = SLOTS // steps
     recent[numbers[-len(recent) :] % len(recent)] = by_step[-len(recent) :]
-    history.set_arrays(int(numbers[-1]), means, counts, recent)
+    newest = BEGIN - 1
+    for interval in range(newest - WINDOW + 1, newest + 1):
+        begin = (interval - newest - 1) * SLOTS
+        sums[interval % WINDOW] = summed(slots[begin : begin + SLOTS or None])
+    history.set_arrays(int(numbers[-1]), means, counts, recent, sums)
     followed.restore(history, 0, BEGIN * INTERVAL_S)
     return followed
 

@@ -19,10 +19,11 @@ _TINY: Final = 1e-9
 
 
 class Candidates:
-    """Models and their fits; a fit rests on what was known when its term began, whoever makes it and when.
+    """Models and their fits; a fit rests on what is known of the time before its term, whoever makes it and when.
 
     A term is the intervals that one fit serves; `shift` moves the terms of different slices apart, so that not all
-    are fitted at once. `gap` is how many steps before an interval its forecast is made.
+    are fitted at once. What becomes known late makes fits anew. `gap` is how many steps before an interval
+    its forecast is made.
     """
 
     def __init__(self, models: Sequence[Model], grid: Grid, gap: int, shift: int = 0) -> None:
@@ -33,6 +34,8 @@ class Candidates:
         self._shift = shift % self._term
         self._fits: OrderedDict[tuple[int, int, int], Fitted | None] = OrderedDict()
         self._offsets: OrderedDict[int, float] = OrderedDict()
+        self._known: dict[int, tuple[int, int]] = {}
+        """What the fits and the offset of a term rest on."""
 
     def levels(self, steps: Steps, intervals: Ints) -> tuple[Floats, Floats]:
         """Return each model's level of each interval, shape (n, models), and its offset, shape (n,)."""
@@ -40,6 +43,7 @@ class Candidates:
         offsets = np.empty(len(intervals))
         terms, gaps = (intervals + self._shift) // self._term, self._gaps(steps, intervals)
         for term in np.unique(terms):
+            self._forget_unless_same(steps, int(term))
             offsets[terms == term] = self.offset(steps, int(term))
             for gap in np.unique(gaps[terms == term]):
                 rows = np.flatnonzero((terms == term) & (gaps == gap))
@@ -58,11 +62,15 @@ class Candidates:
                 self._offsets.popitem(last=False)
         return self._offsets[term]
 
+    def is_blind(self, steps: Steps, interval: int) -> bool:
+        """Return whether `interval` begins longer after what is known than usual."""
+        return int(self._gaps(steps, np.array([interval]))[0]) > self.gap
+
     def widening(self, steps: Steps, interval: int, model: int) -> float:
         """Return by how much a model errs more because `interval` begins longer after what is known than usual."""
-        gap = int(self._gaps(steps, np.array([interval]))[0])
-        if gap <= self.gap:
+        if not self.is_blind(steps, interval):
             return 1.0
+        gap = int(self._gaps(steps, np.array([interval]))[0])
         term = self.term(interval)
         begin = self._begin(term) // self._grid.steps
         past = np.arange(begin - 2 * self._term, begin)
@@ -72,6 +80,23 @@ class Candidates:
         if not both.any():
             return 1.0
         return float(np.clip(now[both].mean() / max(float(usual[both].mean()), _TINY), 1.0, MOST_WIDENED))
+
+    def _forget_unless_same(self, steps: Steps, term: int) -> None:
+        """Forget a term's fits where telemetry of the time before it came after they were made."""
+        means, begin = steps.means, self._begin(term)
+        end, season = int(means.place(np.array(begin))), self._grid.season * self._grid.steps
+        before = int(np.searchsorted(means.known, begin))
+        # Of the last season only: the oldest steps leave the history one by one.
+        known = (
+            int(means.known[before - 1]) if before else -1,
+            int(means.counts[end] - means.counts[max(0, end - season)]),
+        )
+        if self._known.get(term, known) != known:
+            self._offsets.pop(term, None)
+            for key in [key for key in self._fits if key[0] == term]:
+                del self._fits[key]
+        self._known[term] = known
+        self._known = {kept: said for kept, said in self._known.items() if kept > term - FITS_KEPT}
 
     def _begin(self, term: int) -> int:
         """Return the first step that is not known to the fit of a term."""

@@ -11,9 +11,9 @@ from microopt.errors import InvalidMessageError
 from microopt.messages import Message, SliceId
 from microopt_forecaster.calibration import COVERAGES, LEVELS, PHASES, WINDOW, Calibration
 from microopt_forecaster.followed import FollowedSlice
-from microopt_forecaster.history import History
+from microopt_forecaster.history import SLOTS, History
 from microopt_forecaster.outlook import Outlook
-from microopt_forecaster.records import SLOTS, Record
+from microopt_forecaster.records import Record
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Of one array, unpacked: what claims more is not one of ours."""
@@ -45,6 +45,7 @@ class Checkpoint(Message, frozen=True, tag="microopt.forecaster-state.v1"):
     means: Packed
     counts: Packed
     recent: Packed
+    summed: Packed
     models: tuple[str, ...]
     through: int | None
     intervals: tuple[int, ...]
@@ -58,7 +59,7 @@ class Checkpoint(Message, frozen=True, tag="microopt.forecaster-state.v1"):
 def take(followed: FollowedSlice) -> Checkpoint:
     """Return the state of `followed`."""
     history, outlook, records = followed.history, followed.outlook, list(followed.outlook.records)
-    means, counts, recent = history.arrays()
+    means, counts, recent, summed = history.arrays()
     return Checkpoint(
         slice=followed.slice,
         slot_s=followed.grid.slot_s,
@@ -70,6 +71,7 @@ def take(followed: FollowedSlice) -> Checkpoint:
         means=_pack(means),
         counts=_pack(counts),
         recent=_pack(recent),
+        summed=_pack(summed),
         models=_names(outlook),
         through=outlook.through,
         intervals=tuple(record.interval for record in records),
@@ -93,6 +95,7 @@ def restore(followed: FollowedSlice, state: Checkpoint) -> None:
         _unpack(state.means, "means", np.float32, former.history.capacity),
         _unpack(state.counts, "counts", np.uint32, former.history.capacity),
         _unpack(state.recent, "recent", np.float32, *former.history.recent_shape),
+        _unpack(state.summed, "summed", np.float32, WINDOW, SLOTS),
     )
     same = former.grid == followed.grid and state.models == _names(followed.outlook)
     learned = _learned(state, followed) if same else None

@@ -13,10 +13,11 @@ from microopt.errors import ConfigError
 from microopt.messages import Forecast, Telemetry, Traffic
 from microopt.specs import SliceSpec
 from microopt_forecaster import models
+from microopt_forecaster.calibration import WINDOW
 from microopt_forecaster.candidates import Candidates
 from microopt_forecaster.day_types import DayTypes
 from microopt_forecaster.grid import Grid
-from microopt_forecaster.history import RECENT_INTERVALS, History
+from microopt_forecaster.history import History
 from microopt_forecaster.outlook import Outlook
 from microopt_forecaster.prediction import Prediction, raised
 from microopt_forecaster.schedule import Schedule
@@ -109,8 +110,10 @@ class FollowedSlice:
     def snapshot(self) -> Snapshot:
         """Return the history as it is now."""
         complete = self.grid.interval(self.heard_until_s) - 1
-        recent = range(complete - RECENT_INTERVALS + 1, complete + 2)
-        return Snapshot(self.history.steps(), {i: self.history.slots(i) for i in recent}, complete)
+        through = self.outlook.through
+        first = complete - WINDOW if through is None else max(through, complete - WINDOW)
+        slots = {i: self.history.slots(i) for i in range(min(first, complete - 1) + 1, complete + 2)}
+        return Snapshot(self.history.steps(), slots, complete)
 
     def expect(self, interval: int, snapshot: Snapshot) -> Expected | None:
         """Return the traffic that is expected in `interval`, or None when too little is known."""

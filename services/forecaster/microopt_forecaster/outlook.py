@@ -9,8 +9,9 @@ import numpy as np
 from microopt_forecaster.calibration import WINDOW, Calibration
 from microopt_forecaster.candidates import Candidates
 from microopt_forecaster.choice import trust
+from microopt_forecaster.history import SLOTS, summed
 from microopt_forecaster.prediction import Prediction
-from microopt_forecaster.records import SLOTS, Record, errors
+from microopt_forecaster.records import Record, errors
 from microopt_forecaster.steps import Floats, Steps
 
 SlotsOf = Callable[[int], Floats | None]
@@ -59,7 +60,7 @@ class Outlook:
         if not trusted.any():
             return None
         width = self.candidates.widening(steps, interval, int(trusted.argmax()))
-        if width == 1.0:  # as usual: the same will be found when the interval is over
+        if not self.candidates.is_blind(steps, interval):  # the same will be found when the interval is over
             self._said[interval] = (levels, float(offset))
         level, own = _together(levels, trusted), steps.taking(float(offset))
         return Prediction(
@@ -127,5 +128,4 @@ def _spread(steps: Steps, slots: Floats | None, interval: int) -> Floats:
         first = interval * steps.grid.steps - steps.first
         slots = steps.means.values[max(0, first) : first + steps.grid.steps]
         slots = slots[~np.isnan(slots)]
-    at = (np.arange(SLOTS) + 0.5) / SLOTS
-    return np.quantile(np.log(slots + steps.offset), at, method="hazen")
+    return np.log(summed(slots) + steps.offset)

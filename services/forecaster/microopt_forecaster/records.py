@@ -1,14 +1,11 @@
 """What every candidate said of the last intervals, and what came."""
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from microopt_forecaster.steps import Floats
-
-SLOTS: Final = 6
-"""Numbers in which the slots of an interval are summed up."""
 
 
 class Record(NamedTuple):

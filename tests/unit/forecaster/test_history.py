@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from microopt_forecaster.calibration import WINDOW
 from microopt_forecaster.grid import Grid
 from microopt_forecaster.history import MAX_HELD, RECENT_INTERVALS, History
 
@@ -62,12 +63,29 @@ def test_history_that_comes_late_moves_the_means_of_its_steps():
     assert known(history) == {5: 3.0, 2000: 1.0}
 
 
-def test_the_slots_of_recent_intervals_are_held_and_those_before_are_not():
-    history = fill(History(COARSE, 4800.0), {n: float(n) for n in range(24 * 10)})
-    assert history.slots(9).tolist() == [float(n) for n in range(216, 240)]
-    assert history.slots(10 - RECENT_INTERVALS) is not None
-    assert history.slots(9 - RECENT_INTERVALS) is None
+def test_the_slots_of_recent_intervals_are_held_and_of_those_before_their_quantiles():
+    history = fill(History(COARSE, 4800.0), {n: float(n % 24) for n in range(24 * 10) if n // 24 != 2})
+    assert history.slots(9).tolist() == [float(n) for n in range(24)]
+    assert history.slots(10 - RECENT_INTERVALS).size == 24
+    assert history.slots(9 - RECENT_INTERVALS).tolist() == [1.5, 5.5, 9.5, 13.5, 17.5, 21.5]
+    assert history.slots(0).size == 6
+    assert history.slots(2) is None
     assert history.slots(10) is None
+
+
+@pytest.mark.parametrize("gap", [1, 3, 4, 5, WINDOW, 2 * WINDOW])
+def test_the_slots_of_a_former_round_are_not_taken_for_those_of_a_gap(gap):
+    history = fill(History(COARSE, 4800.0), {n: 7.0 for n in range(24 * 6)})
+    fill(history, {24 * (6 + gap): 8.0})
+    held = {n: history.slots(n) for n in range(6 + gap + 1)}
+    known = [n for n, slots in held.items() if slots is not None and slots.size]
+    assert known == [*range(max(0, 6 + gap - RECENT_INTERVALS + 1 - WINDOW), 6), 6 + gap]
+
+
+def test_slots_are_kept_where_only_the_season_changes():
+    history = fill(History(COARSE, 4800.0), {n: float(n % 24) for n in range(24 * 10)})
+    other = history.resampled(Grid(1.0, 24.0, 480.0), 9600.0)
+    assert [other.slots(n).tolist() for n in range(10)] == [history.slots(n).tolist() for n in range(10)]
 
 
 def test_a_horizon_of_too_many_steps_is_cut_to_the_newest():

@@ -48,6 +48,22 @@ def test_the_same_is_expected_however_the_past_was_walked_through(make_outlook, 
     same(fold(in_pieces, steps, last).predict(known, last + 1), whole.predict(steps, last + 1))
 
 
+@pytest.mark.parametrize("told", [3 * 144, (DAYS - 1) * 144 - 40, DAYS * 144 - 30])
+def test_a_past_that_becomes_known_late_counts_as_if_it_had_been_known_in_time(
+    make_outlook, make_steps, daily, told
+):
+    means, now = daily(DAYS), DAYS * 24
+    part, steps = make_steps(means[:told]), make_steps(means)
+    late, in_time = make_outlook(), make_outlook()
+    late.catch_up(part, slots_of(part), told // 6 - 1)
+    for interval in range(now - 3, now + 1):
+        late.predict(part, interval)
+    in_time.catch_up(steps, slots_of(steps), told // 6 - 1)
+    for outlook in (late, in_time):
+        outlook.catch_up(steps, slots_of(steps), now - 1)
+    same(late.predict(steps, now), in_time.predict(steps, now))
+
+
 def test_nothing_is_expected_of_less_than_two_intervals_to_learn_from(make_outlook, make_steps, daily):
     steps = make_steps(daily(1)[:18])
     outlook = make_outlook()
