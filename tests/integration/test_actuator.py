@@ -272,14 +272,13 @@ async def test_the_testbed_driver_tells_what_passes_from_what_does_not(broker, b
         await driver.read(f"{SLICE}.{CPU}")
     async with emulating(broker, bus, tmp_path):
         assert await driver.read(f"{SLICE}.{CPU}") == 4000.0
-        await driver.write(f"{SLICE}.{CPU}", 1234.567)
-        observed = await driver.read(f"{SLICE}.{CPU}")
-        assert observed is not None
-        assert abs(observed - 1234.567) <= driver.tolerance(1234.567)
+        write = await driver.plan(f"{SLICE}.{CPU}", 1234.567)
+        await driver.apply(write)
+        assert write.is_held_by(await driver.read(f"{SLICE}.{CPU}"))
         with pytest.raises(PermanentError, match="'gpu'"):
             await driver.read(f"{SLICE}.gpu")
         with pytest.raises(PermanentError, match="at least 0"):
-            await driver.write(f"{SLICE}.{CPU}", -1.0)
+            await driver.apply(await driver.plan(f"{SLICE}.{CPU}", -1.0))
         with pytest.raises(PermanentError, match=r"write <slice>\.<resource>"):
             await driver.read("with space")
 
@@ -306,7 +305,7 @@ async def test_without_a_connection_nothing_is_left_behind_to_be_obeyed_later(br
     await broker.kill()
     await eventually(lambda: not bus.nc.is_connected)
     with pytest.raises(TemporaryError, match="not connected"):
-        await driver.write("1.a", 1.0)
+        await driver.apply(await driver.plan("1.a", 1.0))
 
 
 def starting(in_s):

@@ -96,10 +96,11 @@ def burst_file(cgroup: Path) -> Path:
 async def test_a_busy_process_is_throttled_to_what_was_written(cgroup: Path, busy: int):
     driver = CgroupDriver(CgroupCpu())
     assert await driver.read(f"pid:{busy}") is None
-    await driver.write(f"pid:{busy}", 200)
+    write = await driver.plan(f"pid:{busy}", 200)
+    await driver.apply(write)
     observed = await driver.read(TARGET)
     assert observed is not None
-    assert abs(observed - 200) <= driver.tolerance(200)
+    assert write.is_held_by(observed)
     until(lambda: throttled_periods(cgroup) > 0, "the kernel throttles")
 
 

@@ -1,8 +1,7 @@
 """The actuator: each slice's last allocation, held in force by the drivers that its resources are bound to."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from microopt import streams
 from microopt.agent import Agent, Context
@@ -10,36 +9,12 @@ from microopt.messages import Allocation
 from microopt.settings import Settings
 from microopt.specs import SliceSpec
 from microopt_actuator.bindings import Bindings
-from microopt_actuator.drivers.base import Driver
-from microopt_actuator.drivers.cgroup import CgroupCpu, CgroupDriver
-from microopt_actuator.drivers.record import RecordDriver
-from microopt_actuator.drivers.testbed import TestbedDriver
 from microopt_actuator.memory import Memory
 from microopt_actuator.metrics import ActuatorMetrics
 from microopt_actuator.reconciler import Reconciler
+from microopt_actuator.registry import DRIVERS, opened
 from microopt_actuator.reports import Reports
 from microopt_actuator.settings import ActuatorSettings
-
-
-def _cgroup(settings: ActuatorSettings, _: Context) -> Driver:
-    own = settings.cgroup
-    cpu = CgroupCpu(Path(own.root), Path(own.proc), own.period_us, raise_parents=own.raise_parents)
-    return CgroupDriver(cpu)
-
-
-def _testbed(settings: ActuatorSettings, ctx: Context) -> Driver:
-    return TestbedDriver(ctx.bus.nc, settings.testbed.timeout_s)
-
-
-def _record(_: ActuatorSettings, __: Context) -> Driver:
-    return RecordDriver()
-
-
-DRIVERS: dict[str, Callable[[ActuatorSettings, Context], Driver]] = {
-    "cgroup": _cgroup,
-    "record": _record,
-    "testbed": _testbed,
-}
 
 
 class Actuator:
@@ -57,16 +32,21 @@ class Actuator:
     async def lifespan(self, ctx: Context) -> AsyncIterator[None]:
         """Open the drivers that are bound; at the end send the reports that wait."""
         self._memory = Memory(ctx.bus)
-        self._reconciler = Reconciler(
-            self._bindings,
-            {name: DRIVERS[name](self._settings, ctx) for name in sorted(self._bindings.drivers)},
-            report=self._reports.put,
-            metrics=ActuatorMetrics(ctx.metrics.registry),
-            check_every_s=self._settings.check_every_s,
-        )
-        if not self._settings.bindings:
-            ctx.log.warning("nothing_bound", remedy="write bindings into the table [actuator]")
-        yield
+        async with AsyncExitStack() as stack:
+            drivers = {
+                name: await stack.enter_async_context(opened(name, self._settings, ctx))
+                for name in sorted(self._bindings.drivers)
+            }
+            self._reconciler = Reconciler(
+                self._bindings,
+                drivers,
+                report=self._reports.put,
+                metrics=ActuatorMetrics(ctx.metrics.registry),
+                check_every_s=self._settings.check_every_s,
+            )
+            if not self._settings.bindings:
+                ctx.log.warning("nothing_bound", remedy="write bindings into the table [actuator]")
+            yield
         await self._reports.flush(ctx.bus)
 
     async def on_spec(self, key: str, spec: SliceSpec | None, _: Context) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from microopt.errors import PermanentError, TemporaryError
 from microopt.messages import Actuation, ActuationState
-from microopt_actuator.drivers.base import Driver
+from microopt_actuator.drivers.base import Driver, Write
 from microopt_actuator.metrics import ActuatorMetrics
 
 ATTEMPT_S: Final = 10.0
@@ -49,6 +49,8 @@ class _Job:
     since_s: float
     state: ActuationState | None = None
     error: str = ""
+    write: Write | None = None
+    """What was planned last, which says what a reading has to show."""
     written: bool = False
     failures: int = 0
 
@@ -147,30 +149,33 @@ class Worker:
         return BACKOFF_S[min(job.failures, len(BACKOFF_S)) - 1]
 
     async def _hold(self, job: _Job) -> None:
-        value = job.wish.value
+        if job.write is None:
+            job.write = await self.driver.plan(self._target, job.wish.value)
         observed = await self.driver.read(self._target)
-        if self._holds(observed, value):
+        if job.write.is_held_by(observed):
             self._reach(job, "verified", observed)
             return
         if job is not self._job or (job.state == "verified" and not job.wish.keep):
             return  # meanwhile a newer wish has come, which alone is written, or this one was let go
         if job.state == "verified":
             self._notice_drift(job, observed)
-        await self.driver.write(self._target, value)
+        await self._write(job)
+
+    async def _write(self, job: _Job) -> None:
+        # Planned anew: the target may be another one by now, such as a restarted switch's.
+        job.write = await self.driver.plan(self._target, job.wish.value)
+        await self.driver.apply(job.write)
         if not job.written:
             job.written = True
             self._reach(job, "applied", None)
         observed = await self.driver.read(self._target)
-        if not self._holds(observed, value):
+        if not job.write.is_held_by(observed):
             text = "no value" if observed is None else f"{observed:g}"
-            self._fail(job, "differs", f"{self._target}: requested {value:g}, observed {text}", observed)
+            self._fail(job, "differs", f"{self._target}: requested {job.wish.value:g}, observed {text}", observed)
             return
         self._metrics.writes.labels(self.driver.name, "verified").inc()
         self._metrics.apply_s.labels(self.driver.name).observe(time.monotonic() - job.since_s)
         self._reach(job, "verified", observed)
-
-    def _holds(self, observed: float | None, value: float) -> bool:
-        return observed is not None and abs(observed - value) <= self.driver.tolerance(value)
 
     def _notice_drift(self, job: _Job, observed: float | None) -> None:
         self._metrics.drift.labels(self.slice, self.resource).inc()

@@ -323,9 +323,23 @@ def test_what_the_kernel_says_becomes_an_error_with_a_remedy(code: int, kind: ty
     assert remedy in str(error)
 
 
-async def test_the_driver_writes_then_reads_in_millicores(v2: Path):
-    set_v2(v2 / "pod1")
+async def test_the_driver_says_what_it_will_write_then_writes_then_reads(v2: Path):
+    pod = set_v2(v2 / "pod1")
     driver: Driver = CgroupDriver(CgroupCpu(root=v2))
-    await driver.write("/pod1", 200)
-    assert (driver.name, await driver.read("/pod1")) == ("cgroup", 200.0)
-    assert driver.tolerance(200) == pytest.approx(0.005, rel=1e-6)
+    write = await driver.plan("/pod1", 200.004)
+    assert (write.holds, write.steps) == (200.0, (f"{pod}/cpu.max: 20000 100000",))
+    assert cpu_max(pod) == "max 100000"
+    await driver.apply(write)
+    assert cpu_max(pod) == "20000 100000"
+    assert write.is_held_by(await driver.read("/pod1"))
+    assert (await driver.plan("/pod1", 200.0)).steps == ()
+
+
+async def test_the_driver_says_which_parents_it_will_widen(v1: Path):
+    pods = set_v1(v1 / "cpu" / "pods", 50_000)
+    pod = set_v1(pods / "pod1", 20_000)
+    driver = CgroupDriver(CgroupCpu(root=v1, raise_parents=True))
+    assert (await driver.plan("/pods/pod1", 1500)).steps == (
+        f"{pods}/{QUOTA}: 150000, {PERIOD}: 100000",
+        f"{pod}/{QUOTA}: 150000, {PERIOD}: 100000",
+    )

@@ -15,7 +15,7 @@ from microopt.specs import Bounds, Sla, SliceSpec
 from microopt.testing import eventually
 from microopt_actuator import reconciler, worker
 from microopt_actuator.bindings import Binding, Bindings
-from microopt_actuator.drivers.base import Driver
+from microopt_actuator.drivers.base import Driver, Write
 from microopt_actuator.drivers.record import RecordDriver
 from microopt_actuator.metrics import ActuatorMetrics
 from microopt_actuator.reconciler import Reconciler, utc_now
@@ -29,17 +29,18 @@ class Shelf:
     """A driver over a dict, which can be away, refuse, keep what it has, or never answer."""
 
     name = "shelf"
+    unit = None
 
     def __init__(self, values=None):
         self.values = dict(values or {})
         self.writes = []
         self.away, self.refusing, self.stuck, self.hanging, self.broken = set(), set(), set(), set(), set()
 
-    async def read(self, target):
-        await self._pass(target)
-        return self.values.get(target)
+    async def plan(self, target, value):
+        return Write(target, value, holds=value, tolerance=0.5, steps=(f"{target} = {value:g}",))
 
-    async def write(self, target, value):
+    async def apply(self, write):
+        target, value = write.target, write.value
         await self._pass(target)
         self.writes.append((target, value))
         if target in self.refusing:
@@ -47,8 +48,9 @@ class Shelf:
         if target not in self.stuck:
             self.values[target] = value
 
-    def tolerance(self, value):
-        return 0.5
+    async def read(self, target):
+        await self._pass(target)
+        return self.values.get(target)
 
     async def _pass(self, target):
         if target in self.away:

@@ -1,13 +1,33 @@
-"""What the reconciler asks of everything that can hold an allocation."""
+"""What the reconciler asks of everything that can hold an allocation: plan, apply, read back (ADR 11)."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
-class Driver(Protocol):
-    """One way to put a resource's value in force: written, then read back from the thing itself.
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What it takes to put `value` in force at `target`, before anything is written.
 
-    A target names one thing in the driver's own notation, such as a cgroup path; values are in the resource's
-    unit (millicores, Mbit/s).
+    `holds` is what the target will show then, in its own rounding, and `tolerance` how far from it a faithful
+    reading may be. `steps` say what is written, one line each, for people.
+    """
+
+    target: str
+    value: float
+    holds: float
+    tolerance: float
+    steps: tuple[str, ...]
+
+    def is_held_by(self, observed: float | None) -> bool:
+        """Return whether a reading shows this value in force."""
+        return observed is not None and abs(observed - self.holds) <= self.tolerance
+
+
+class Driver(Protocol):
+    """One way to put a resource's value in force.
+
+    A target names one thing in the driver's own notation, such as a cgroup path. Whatever happens while a value is
+    applied, the target has the old value or the new one.
     """
 
     @property
@@ -15,8 +35,31 @@ class Driver(Protocol):
         """Return the word that selects this driver in the configuration and names it in reports."""
         ...
 
+    @property
+    def unit(self) -> str | None:
+        """Return the unit of values, as pools name it (`millicores`, `Mbit/s`); `None` takes any."""
+        ...
+
+    async def plan(self, target: str, value: float) -> Write:
+        """Return what putting `value` in force would write; nothing is written.
+
+        Raises:
+            TemporaryError: the target is not there now.
+            PermanentError: the target can never hold this value; the text names the remedy.
+        """
+        ...
+
+    async def apply(self, write: Write) -> None:
+        """Put what was planned in force; a value that is in force already changes nothing.
+
+        Raises:
+            TemporaryError: the same may succeed later.
+            PermanentError: the target refuses; the text names the remedy.
+        """
+        ...
+
     async def read(self, target: str) -> float | None:
-        """Return the value in force now, in the resource's unit; `None` is unlimited or unknown.
+        """Return the value in force now; `None` is unlimited or unknown.
 
         It is read from the kernel, database or API that enforces it, never from what was written last.
 
@@ -24,17 +67,4 @@ class Driver(Protocol):
             TemporaryError: the target is not there now.
             PermanentError: the target can never be read; the text names the remedy.
         """
-        ...
-
-    async def write(self, target: str, value: float) -> None:
-        """Put `value`, in the resource's unit, in force; a value that is in force already changes nothing.
-
-        Raises:
-            TemporaryError: the same write may succeed later.
-            PermanentError: the target cannot hold this value; the text names the remedy.
-        """
-        ...
-
-    def tolerance(self, value: float) -> float:
-        """Return how far from `value`, in its unit, a faithful reading may be: the target's own rounding."""
         ...

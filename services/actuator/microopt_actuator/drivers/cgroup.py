@@ -5,10 +5,13 @@ systemd owns a cgroup, a later daemon-reload puts its own value back; the readin
 """
 
 import math
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from microopt.agent import Context
 from microopt.errors import ConfigError, PermanentError
+from microopt_actuator.drivers.base import Driver, Write
 from microopt_actuator.drivers.cgroup_files import (
     MAX_PERIOD_US,
     MAX_QUOTA_US,
@@ -18,6 +21,7 @@ from microopt_actuator.drivers.cgroup_files import (
     CpuLimit,
 )
 from microopt_actuator.drivers.cgroup_tree import CgroupTree
+from microopt_actuator.settings import ActuatorSettings
 
 _FLOAT_SLACK = 1e-12
 """Relative error of the division that turns a quota back into millicores, with room to spare."""
@@ -75,11 +79,7 @@ class CgroupCpu:
             TemporaryError: there is no such cgroup or process now.
             PermanentError: the value or target cannot be, no right to write, or v1's parent is narrower.
         """
-        limit = self._limit(target, millicores)
-        group = self._tree.find(target)
-        narrower = [one for one in group.ancestors() if one.read().millicores < limit.millicores]
-        if narrower and not self._raise_parents and group.version == 1:
-            raise _parent_in_the_way(group, narrower[0], limit)
+        group, limit, narrower = self._prepared(target, millicores)
         try:
             if self._raise_parents:
                 self._widened.widen(narrower, limit)
@@ -89,9 +89,33 @@ class CgroupCpu:
         finally:
             self._widened.take_back(group)
 
+    def plan_millicores(self, target: str, millicores: float) -> tuple[float, list[str]]:
+        """Return the millicores that the cgroup will have, and what `write_millicores` would write for it.
+
+        Raises:
+            TemporaryError: there is no such cgroup or process now.
+            PermanentError: as `write_millicores`, as far as it can be seen before.
+        """
+        group, limit, narrower = self._prepared(target, millicores)
+        steps = []
+        if self._raise_parents:
+            steps += [one.said(one.read().widened_to(limit)) for one in reversed(narrower)]
+        if group.read() != limit:
+            steps.append(group.said(limit))
+        return limit.millicores, steps
+
     def tolerance_millicores(self, millicores: float) -> float:
         """Return how far a reading may be from `millicores`: half a µs of quota in each period."""
         return 0.5 * 1000 / self._period_us + abs(millicores) * _FLOAT_SLACK
+
+    def _prepared(self, target: str, millicores: float) -> tuple[CpuGroup, CpuLimit, list[CpuGroup]]:
+        """Return the cgroup, its limit to be, and those above it that are narrower, nearest first."""
+        limit = self._limit(target, millicores)
+        group = self._tree.find(target)
+        narrower = [one for one in group.ancestors() if one.read().millicores < limit.millicores]
+        if narrower and not self._raise_parents and group.version == 1:
+            raise _parent_in_the_way(group, narrower[0], limit)
+        return group, limit, narrower
 
     def _limit(self, target: str, millicores: float) -> CpuLimit:
         if not math.isfinite(millicores) or millicores <= 0:
@@ -110,21 +134,30 @@ class CgroupDriver:
     """The `Driver` for CPU by cgroup, in millicores; its calls touch kernel memory only and never wait."""
 
     name = "cgroup"
+    unit = "millicores"
 
     def __init__(self, cpu: CgroupCpu) -> None:
         self._cpu = cpu
+
+    async def plan(self, target: str, value: float) -> Write:
+        """Return the writes that limit the target; see `CgroupCpu.plan_millicores`."""
+        holds, steps = self._cpu.plan_millicores(target, value)
+        return Write(target, value, holds, self._cpu.tolerance_millicores(value), tuple(steps))
+
+    async def apply(self, write: Write) -> None:
+        """Limit the target; see `CgroupCpu.write_millicores`."""
+        self._cpu.write_millicores(write.target, write.value)
 
     async def read(self, target: str) -> float | None:
         """Return the millicores in force; see `CgroupCpu.read_millicores`."""
         return self._cpu.read_millicores(target)
 
-    async def write(self, target: str, value: float) -> None:
-        """Limit the target to `value` millicores; see `CgroupCpu.write_millicores`."""
-        self._cpu.write_millicores(target, value)
 
-    def tolerance(self, value: float) -> float:
-        """Return the rounding of `value` millicores to whole µs of quota."""
-        return self._cpu.tolerance_millicores(value)
+def opened(settings: ActuatorSettings, _: Context) -> AbstractAsyncContextManager[Driver]:
+    """Return the driver with its settings."""
+    own = settings.cgroup
+    cpu = CgroupCpu(Path(own.root), Path(own.proc), own.period_us, raise_parents=own.raise_parents)
+    return nullcontext(CgroupDriver(cpu))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,12 @@ class CpuGroup:
                     why = self._why_invalid(limit)
             raise refusal(error, self.directory, text, why) from error
 
+    def said(self, limit: CpuLimit) -> str:
+        """Return what `write` writes for `limit`, for people."""
+        if self.version == 2:
+            return f"{self.directory / MAX_FILE}: {_quota_text(limit, 'max')} {limit.period_us}"
+        return f"{self.directory / QUOTA_FILE}: {_quota_text(limit, '-1')}, {PERIOD_FILE}: {limit.period_us}"
+
     def ancestors(self) -> Iterator["CpuGroup"]:
         """Yield the cgroups above, nearest first; the top one only where it has a limit (v2 has none)."""
         for directory in self.directory.parents:

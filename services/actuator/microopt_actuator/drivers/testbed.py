@@ -1,5 +1,6 @@
 """Resources of the emulated slices, by request and reply on core NATS in the testbed's own plain JSON."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 import msgspec
@@ -7,7 +8,10 @@ import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 
+from microopt.agent import Context
 from microopt.errors import PermanentError, TemporaryError
+from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.settings import ActuatorSettings
 
 SUBJECT: Final = "testbed.resource"
 _JSON_SLACK: Final = 1e-9
@@ -28,10 +32,25 @@ class TestbedDriver:
     """
 
     name = "testbed"
+    unit = None  # the testbed has the units of its pool
 
     def __init__(self, nc: Client, timeout_s: float) -> None:
         self._nc = nc
         self._timeout_s = timeout_s
+
+    async def plan(self, target: str, value: float) -> Write:
+        """Return the request that puts `value` in force."""
+        steps = (f"ask {SUBJECT}.{target} to set {value:g}",)
+        return Write(target, value, holds=value, tolerance=abs(value) * _JSON_SLACK, steps=steps)
+
+    async def apply(self, write: Write) -> None:
+        """Ask for the value.
+
+        Raises:
+            TemporaryError: no testbed answers for this target now.
+            PermanentError: the testbed has no such resource, or refuses the value.
+        """
+        await self._ask(write.target, {"set": write.value})
 
     async def read(self, target: str) -> float | None:
         """Return the value in force.
@@ -41,19 +60,6 @@ class TestbedDriver:
             PermanentError: the testbed has no such resource.
         """
         return await self._ask(target, {})
-
-    async def write(self, target: str, value: float) -> None:
-        """Put `value` in force.
-
-        Raises:
-            TemporaryError: no testbed answers for this target now.
-            PermanentError: the testbed has no such resource, or refuses the value.
-        """
-        await self._ask(target, {"set": value})
-
-    def tolerance(self, value: float) -> float:
-        """Return what decimal text may lose."""
-        return abs(value) * _JSON_SLACK
 
     async def _ask(self, target: str, request: dict[str, float]) -> float:
         subject = f"{SUBJECT}.{target}"
@@ -68,6 +74,11 @@ class TestbedDriver:
         except nats.errors.Error as error:
             raise TemporaryError(f"{subject}: no answer within {self._timeout_s:g} s ({error!r})") from error
         return _value(answer.data, subject)
+
+
+def opened(settings: ActuatorSettings, ctx: Context) -> AbstractAsyncContextManager[Driver]:
+    """Return the driver, which asks through the agent's connection."""
+    return nullcontext(TestbedDriver(ctx.bus.nc, settings.testbed.timeout_s))
 
 
 def _value(data: bytes, subject: str) -> float:
