@@ -27,7 +27,7 @@ Text = Annotated[str, Meta(max_length=2_000)]
 
 Quality = Literal["complete", "partial", "missing"]
 Status = Literal["optimal", "feasible", "infeasible"]
-ActuationState = Literal["applied", "verified", "effective", "refused", "failed"]
+ActuationState = Literal["applied", "verified", "effective", "ineffective", "refused", "failed"]
 
 _WEIGHT_TOLERANCE = 1e-6
 
@@ -226,7 +226,10 @@ class Allocation(Message, frozen=True, tag="microopt.allocation.v1"):
 
 
 class Actuation(Message, frozen=True, tag="microopt.actuation.v1"):
-    """What became of one resource of an allocation: applied, then verified by reading it back."""
+    """What became of one resource of an allocation: applied, verified by reading it back, then seen in telemetry.
+
+    `effective` and `ineffective` are what telemetry says of a verified value; `observed` is the use in that slot then.
+    """
 
     slice: SliceId
     resource: Name

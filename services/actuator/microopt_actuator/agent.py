@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from microopt import streams
 from microopt.agent import Agent, Context
-from microopt.messages import Allocation
+from microopt.messages import Allocation, Telemetry
 from microopt.settings import Settings
-from microopt.specs import SliceSpec
+from microopt.specs import PoolSpec, SliceSpec
 from microopt_actuator.bindings import Bindings
 from microopt_actuator.memory import Memory
 from microopt_actuator.metrics import ActuatorMetrics
@@ -53,12 +53,16 @@ class Actuator:
         """Take a slice's bounds and blind policy."""
         self._reconciler.set_spec(key, spec)
 
+    async def on_pool(self, key: str, spec: PoolSpec | None, _: Context) -> None:
+        """Take the units in which a pool counts."""
+        self._reconciler.set_pool(key, spec)
+
     async def on_allocation(self, allocation: Allocation, ctx: Context) -> None:
         """Follow a slice's allocation from its start, unless a higher epoch was accepted by whichever process.
 
         Raises:
             TemporaryError: the slice has no spec yet, or the bucket of what was accepted does not answer.
-            PermanentError: a lower epoch, or a value outside the slice's bounds.
+            PermanentError: a lower epoch, a value outside the slice's bounds, or a unit that is not its driver's.
         """
         if not self._reconciler.owns(allocation):
             ctx.log.debug("allocation_of_others", slice=allocation.slice, resources=sorted(allocation.values))
@@ -69,6 +73,10 @@ class Actuator:
         self._reconciler.accept(allocation)
         if before is not self._reconciler.last(allocation.slice):
             await self._memory.keep(allocation, self._reconciler.ruling(allocation.slice))
+
+    async def on_telemetry(self, telemetry: Telemetry, _: Context) -> None:
+        """See whether what was verified is at work."""
+        self._reconciler.see(telemetry)
 
     async def hold(self, _: Context) -> None:
         """Hold every resource at what it was asked for."""
@@ -91,8 +99,10 @@ def build(settings: Settings) -> Agent:
     """
     actuator = Actuator(settings.table("actuator", ActuatorSettings))
     agent = Agent("actuator", description="holds allocations in force", lifespan=actuator.lifespan)
+    agent.watch(streams.POOLS, PoolSpec)(actuator.on_pool)
     agent.watch(streams.SLICES, SliceSpec)(actuator.on_spec)
     agent.on(Allocation, start="last")(actuator.on_allocation)
+    agent.on(Telemetry, start="new")(actuator.on_telemetry)
     agent.task("hold")(actuator.hold)
     agent.task("clock")(actuator.follow_clock)
     agent.task("reports")(actuator.send_reports)

@@ -8,7 +8,7 @@ from typing import Final
 
 from microopt.errors import PermanentError
 from microopt.messages import Allocation
-from microopt.specs import BlindPolicy, Bounds, SliceSpec
+from microopt.specs import BlindPolicy, Bounds, PoolSpec, SliceSpec
 
 _SLACK: Final = 1e-9
 """Relative; a value that was computed to lie on its bound is within."""
@@ -66,6 +66,22 @@ def check_values(allocation: Allocation, spec: SliceSpec) -> None:
             raise PermanentError(f"{what} is below the floor {bounds.floor:g} of the slice's bounds")
         if value > bounds.ceiling * (1 + _SLACK):
             raise PermanentError(f"{what} is above the ceiling {bounds.ceiling:g} of the slice's bounds")
+
+
+def check_units(allocation: Allocation, pool: PoolSpec | None, units: Mapping[str, str | None]) -> None:
+    """Pass an allocation whose resources the pool counts in the `units` that their drivers set; None takes any.
+
+    Raises:
+        PermanentError: a resource is counted in another unit; the text names both.
+    """
+    resources = pool.resources if pool is not None else {}
+    for name, unit in units.items():
+        if unit is not None and name in resources and resources[name].unit != unit:
+            raise PermanentError(
+                f"allocation of slice {allocation.slice}, epoch {allocation.epoch}: pool {allocation.pool} counts "
+                f"{name} in {resources[name].unit!r}, but its driver sets {unit!r}; change the pool's unit or "
+                "the binding"
+            )
 
 
 def check_epoch(allocation: Allocation, last: Allocation | None) -> None:

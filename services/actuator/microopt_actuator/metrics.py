@@ -11,7 +11,7 @@ class ActuatorMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.writes = Counter(
             "microopt_actuator_writes_total",
-            "Attempts to put a value in force, by how they ended: verified, differs, temporary, refused, crashed.",
+            "Attempts to put a value in force, by end: verified, differs, temporary, refused, contested, crashed.",
             ["driver", "outcome"],
             registry=registry,
         )
@@ -32,5 +32,11 @@ class ActuatorMetrics:
             "microopt_actuator_blind",
             "1 while the slice's allocation has expired and its blind policy rules.",
             ["slice"],
+            registry=registry,
+        )
+        self.effects = Gauge(
+            "microopt_actuator_effective",
+            "1 where telemetry shows the verified value at work, 0 where the slice uses more than it has.",
+            ["slice", "resource"],
             registry=registry,
         )

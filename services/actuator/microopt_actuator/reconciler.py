@@ -11,13 +11,14 @@ from typing import Final
 import structlog
 
 from microopt.errors import PermanentError, TemporaryError
-from microopt.messages import Actuation, Allocation
-from microopt.specs import SliceSpec
+from microopt.messages import Actuation, Allocation, Telemetry
+from microopt.specs import PoolSpec, SliceSpec
 from microopt_actuator.bindings import Bindings, Bound
-from microopt_actuator.desired import Plan, check_epoch, check_values, plan
+from microopt_actuator.desired import Plan, check_epoch, check_units, check_values, plan
 from microopt_actuator.drivers.base import Driver
 from microopt_actuator.metrics import ActuatorMetrics
 from microopt_actuator.standing import Standing
+from microopt_actuator.turns import Turns
 from microopt_actuator.worker import MAX_ERROR_CHARS, Clock, Report, Wish, Worker
 
 LONGEST_SLEEP_S: Final = 1.0
@@ -76,7 +77,9 @@ class Reconciler:
         self._metrics = metrics
         self._check_every_s = check_every_s
         self._clock = clock
+        self._turns = Turns()
         self._slices: dict[str, _Slice] = {}
+        self._pools: dict[str, PoolSpec] = {}
         self._group: asyncio.TaskGroup | None = None
         self._wake_at = _NEVER
         self._sooner = asyncio.Event()
@@ -102,6 +105,13 @@ class Reconciler:
         one.spec, one.standing.since_s = spec, time.monotonic()
         self._follow(slice_)
 
+    def set_pool(self, pool: str, spec: PoolSpec | None) -> None:
+        """Take the units in which a pool counts its resources."""
+        if spec is None:
+            self._pools.pop(pool, None)
+        else:
+            self._pools[pool] = spec
+
     def last(self, slice_: str) -> Allocation | None:
         """Return the allocation that was accepted last, due or not."""
         one = self._slices.get(slice_)
@@ -121,7 +131,8 @@ class Reconciler:
 
         Raises:
             TemporaryError: the slice has no spec yet.
-            PermanentError: a lower epoch, or a value outside the slice's bounds: all of it is refused.
+            PermanentError: a lower epoch, a value outside the slice's bounds, or a unit that is not its driver's.
+                All of it is refused.
         """
         bound = self._bound(allocation)
         if not bound:
@@ -135,11 +146,21 @@ class Reconciler:
             check_epoch(allocation, last)
             if last is None or last.epoch < allocation.epoch:
                 check_values(allocation, one.spec)
+                check_units(allocation, self._pools.get(allocation.pool), self._units(bound))
         except PermanentError as error:
             self._refuse(allocation, bound, str(error))
             raise
         one.standing.take(allocation, self._clock())
         self._follow(allocation.slice)
+
+    def see(self, telemetry: Telemetry) -> None:
+        """Compare what a slice used in a slot with what it has."""
+        one = self._slices.get(telemetry.slice)
+        if one is None:
+            return
+        for resource, usage in telemetry.usage.items():
+            if worker := one.workers.get(resource):
+                worker.see(usage, telemetry.time)
 
     def restore(self, slice_: str, kept: Iterable[Allocation]) -> None:
         """Go back to what was accepted before a restart, whatever the slice's bounds have become since."""
@@ -210,6 +231,9 @@ class Reconciler:
         found = ((name, self._bindings.find(allocation.slice, name)) for name in allocation.values)
         return {name: bound for name, bound in found if bound is not None}
 
+    def _units(self, bound: Mapping[str, Bound]) -> dict[str, str | None]:
+        return {name: self._drivers[where.driver].unit for name, where in bound.items()}
+
     def _worker(self, slice_: str, resource: str) -> Worker | None:
         """Return the worker of a resource, or None where the resource is not bound here."""
         workers = self._slices[slice_].workers
@@ -224,6 +248,7 @@ class Reconciler:
                 metrics=self._metrics,
                 check_every_s=self._check_every_s,
                 clock=self._clock,
+                turns=self._turns,
             )
             self._start(workers[resource])
         return workers.get(resource)
@@ -255,4 +280,6 @@ class Reconciler:
 def _wish(allocation: Allocation, now_holds: Plan, value: float, since_s: float) -> Wish:
     # What a blind policy asks for does not come from that forecast.
     made_at = allocation.forecast_made_at if now_holds.blind is None else None
-    return Wish(allocation.epoch, value, since_s, keep=now_holds.keep, forecast_made_at=made_at)
+    return Wish(
+        allocation.epoch, value, since_s, keep=now_holds.keep, forecast_made_at=made_at, pool=allocation.pool
+    )

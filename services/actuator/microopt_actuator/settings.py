@@ -28,7 +28,7 @@ class ActuatorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What this actuator owns, and how it holds it."""
 
     bindings: list[Binding] = []
-    check_every_s: _Seconds = 2.0
+    check_every_s: _Seconds = 1.0
     """How often each resource is read back; what somebody else has changed is put right then."""
     cgroup: CgroupSettings = CgroupSettings()
     testbed: TestbedDriverSettings = TestbedDriverSettings()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,12 +13,17 @@ import structlog
 from microopt.errors import PermanentError, TemporaryError
 from microopt.messages import Actuation, ActuationState
 from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.effect import Effect
 from microopt_actuator.metrics import ActuatorMetrics
+from microopt_actuator.turns import Capacity, Turns
 
 ATTEMPT_S: Final = 10.0
 """A driver that has not answered by then counts as away."""
 BACKOFF_S: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 MAX_ERROR_CHARS: Final = 1_000
+FIGHTS: Final = 5
+FIGHT_S: Final = 60.0
+"""A value that somebody else changes so often within this is not put back any more."""
 
 Report = Callable[[Actuation], None]
 Clock = Callable[[], datetime]
@@ -35,6 +41,7 @@ class Wish:
     since_s: float
     keep: bool = True
     forecast_made_at: datetime | None = None
+    pool: str = ""
 
     def same_as(self, other: "Wish") -> bool:
         """Return whether both want the same of the world."""
@@ -53,6 +60,14 @@ class _Job:
     """What was planned last, which says what a reading has to show."""
     written: bool = False
     failures: int = 0
+    given_up: bool = False
+    effect: Effect | None = None
+    verified_at: datetime | None = None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Return whether nothing is to be done before a new wish comes."""
+        return not self.wish.keep and (self.state == "verified" or self.given_up)
 
 
 class Worker:
@@ -67,6 +82,7 @@ class Worker:
         metrics: the actuator's.
         check_every_s: time between two readings of a value that is in force.
         clock: the time of day, with its zone.
+        turns: whose turn it is among those that share capacities.
     """
 
     def __init__(
@@ -80,6 +96,7 @@ class Worker:
         metrics: ActuatorMetrics,
         check_every_s: float,
         clock: Clock,
+        turns: Turns | None = None,
     ) -> None:
         self.slice = slice_
         self.resource = resource
@@ -89,7 +106,9 @@ class Worker:
         self._metrics = metrics
         self._check_every_s = check_every_s
         self._clock = clock
+        self._turns = turns or Turns()
         self._job: _Job | None = None
+        self._drifts: deque[float] = deque(maxlen=FIGHTS)
         self._changed = asyncio.Event()
         self._log = structlog.get_logger("microopt.actuator").bind(
             slice=slice_, resource=resource, driver=driver.name, target=target
@@ -102,10 +121,15 @@ class Worker:
 
     def want(self, wish: Wish) -> None:
         """Hold `wish` from now on; the same wish again only changes whether it is kept."""
-        if self._job is not None and wish.same_as(self._job.wish):
-            self._job.wish = replace(self._job.wish, keep=wish.keep)
+        former = self._job
+        if former is not None and wish.same_as(former.wish):
+            former.wish = replace(former.wish, keep=wish.keep and not former.given_up)
         else:
             self._job = _Job(wish, wish.since_s)
+            if former is not None:
+                self._turns.done(self._capacity(former), self)
+                if wish.value < former.wish.value:
+                    self._turns.shrink(self._capacity(self._job), self)
         self._changed.set()
 
     def let_go(self) -> None:
@@ -127,7 +151,7 @@ class Worker:
     async def _turn(self) -> float | None:
         """Make one attempt and return the seconds to the next, None if only a new wish needs one."""
         job = self._job
-        if job is None or (job.state == "verified" and not job.wish.keep):
+        if job is None or job.is_at_rest:
             return None
         try:
             async with asyncio.timeout(ATTEMPT_S):
@@ -157,11 +181,13 @@ class Worker:
             return
         if job is not self._job or (job.state == "verified" and not job.wish.keep):
             return  # meanwhile a newer wish has come, which alone is written, or this one was let go
-        if job.state == "verified":
-            self._notice_drift(job, observed)
-        await self._write(job)
+        if job.state == "verified" and not self._may_put_back(job, observed):
+            return
+        if observed is None or job.wish.value > observed:
+            await self._turns.grow(self._capacity(job))
+        await self._write(job, observed)
 
-    async def _write(self, job: _Job) -> None:
+    async def _write(self, job: _Job, before: float | None) -> None:
         # Planned anew: the target may be another one by now, such as a restarted switch's.
         job.write = await self.driver.plan(self._target, job.wish.value)
         await self.driver.apply(job.write)
@@ -175,12 +201,48 @@ class Worker:
             return
         self._metrics.writes.labels(self.driver.name, "verified").inc()
         self._metrics.apply_s.labels(self.driver.name).observe(time.monotonic() - job.since_s)
+        job.effect = Effect(job.wish.value, before)
         self._reach(job, "verified", observed)
 
-    def _notice_drift(self, job: _Job, observed: float | None) -> None:
+    def see(self, usage: float, slot_begin: datetime) -> None:
+        """Take the resource's use in a slot, and say when it shows a verified value at work, or not."""
+        job = self._job
+        if job is None or job.state != "verified" or job.verified_at is None or slot_begin < job.verified_at:
+            return
+        job.effect = job.effect or Effect(job.wish.value, None)
+        if not job.effect.see(usage) or job.effect.verdict is None:
+            return
+        error = ""
+        if job.effect.verdict == "ineffective":
+            error = (
+                f"{self._target} reads {job.wish.value:g}, but the slice uses {usage:g}: "
+                "is it bound to the right target?"
+            )
+        self._metrics.effects.labels(self.slice, self.resource).set(job.effect.verdict == "effective")
+        self._say(job, job.effect.verdict, usage, error)
+
+    def _capacity(self, job: _Job) -> Capacity:
+        return job.wish.pool, self.resource
+
+    def _may_put_back(self, job: _Job, observed: float | None) -> bool:
+        """Note that somebody else has changed the value, and return whether it is still worth putting back."""
         self._metrics.drift.labels(self.slice, self.resource).inc()
         self._log.warning("drift", requested=job.wish.value, observed=observed)
-        job.state, job.written, job.since_s = None, False, time.monotonic()
+        now_s = time.monotonic()
+        self._drifts.append(now_s)
+        job.state, job.written, job.since_s = None, False, now_s
+        if len(self._drifts) < FIGHTS or now_s - self._drifts[0] > FIGHT_S:
+            return True
+        job.given_up, job.wish = True, replace(job.wish, keep=False)
+        text = "no value" if observed is None else f"{observed:g}"
+        self._fail(
+            job,
+            "contested",
+            f"{self._target}: changed by somebody else {FIGHTS} times within {FIGHT_S:g} s, last to {text}; left "
+            "so until the next allocation; find who else sets it, or bind it to the driver of its owner",
+            observed,
+        )
+        return False
 
     def _fail(self, job: _Job, outcome: str, error: str, observed: float | None = None) -> None:
         self._metrics.writes.labels(self.driver.name, outcome).inc()
@@ -193,10 +255,17 @@ class Worker:
 
     def _reach(self, job: _Job, state: ActuationState, observed: float | None, error: str = "") -> None:
         """Report a state once, however often it is found again."""
+        if state != "applied" and job is self._job:
+            self._turns.done(self._capacity(job), self)
         if (job.state, job.error) == (state, error):
             return
         job.state, job.error = state, error
-        log = self._log.warning if state == "failed" else self._log.info
+        if state == "verified":
+            job.verified_at = self._clock()
+        self._say(job, state, observed, error)
+
+    def _say(self, job: _Job, state: ActuationState, observed: float | None, error: str = "") -> None:
+        log = self._log.warning if state in ("failed", "ineffective") else self._log.info
         log(state, epoch=job.wish.epoch, requested=job.wish.value, observed=observed, error=error)
         self._report(
             Actuation(
