@@ -4,13 +4,14 @@ import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from microopt import subjects
 from microopt.agent import Context
 from microopt.cancel import cancel
 from microopt.errors import MicrooptError
-from microopt.messages import Forecast, Problem, Solution
+from microopt.messages import Forecast, Problem, SliceSolution, Solution
 from microopt.specs import PoolSpec, Route
 from microopt_optimizer.router import guard
 from microopt_optimizer.router.metrics import RouterMetrics
@@ -18,6 +19,7 @@ from microopt_optimizer.router.outcome import Outcome
 from microopt_optimizer.router.problem import misfits, problem, require_room
 from microopt_optimizer.router.rounds import Round
 from microopt_optimizer.router.settings import RouterSettings
+from microopt_optimizer.router.smoothing import smoothed
 from microopt_optimizer.router.state import RouterState
 from microopt_optimizer.router.thinning import most_atoms
 
@@ -84,6 +86,7 @@ class Decider:
         if _left_s(current) <= 0:
             raise MicrooptError(f"{route.active} answered after the interval was over")
         verdict = guard.check(asked, solution, route.active)
+        verdict = replace(verdict, accepted=self._smoothed(asked, verdict))
         await self._outcome.allocate(asked, verdict, route.active, pending)
         await self._outcome.keep(asked, solution, "active", verdict)
         self._state.capacity_prices[pool.pool] = solution.capacity_prices
@@ -131,6 +134,10 @@ class Decider:
         except MicrooptError:
             self._metrics.answers.labels(optimizer, "failed").inc()
             raise
+
+    def _smoothed(self, asked: Problem, verdict: guard.Verdict) -> dict[str, SliceSolution]:
+        limits = self._settings
+        return smoothed(asked, verdict.accepted, deadband=limits.deadband, shrink_at_most=limits.shrink_at_most)
 
     def _ask_shadows(self, asked: Problem, route: Route, within_s: float) -> None:
         """Ask the optimizers that only watch, beside the round: nobody waits for them."""
