@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import nats.errors
+import nats.js.errors
 import pytest
+import structlog
 
 from microopt import streams
 from microopt.errors import ConfigError, PermanentError, TemporaryError
@@ -389,9 +391,9 @@ def pods(tmp_path):
     return root
 
 
-def holding_pods(broker, root):
+def holding_pods(broker, root, **changes):
     binding = {"slice": "*", "resource": CPU, "driver": "cgroup", "target": "/pods/{slice}"}
-    return actuating(broker, binding, cgroup={"root": str(root), "period_us": 50_000})
+    return actuating(broker, binding, cgroup={"root": str(root), "period_us": 50_000}, **changes)
 
 
 def quota(pods):
@@ -419,6 +421,22 @@ async def test_a_restart_writes_no_cgroup_file(broker, bus, pods):
         await reported(bus, (1, "applied"), (1, "verified"), (1, "verified"))
         await asyncio.sleep(0.3)
     assert file.stat().st_mtime_ns == 1
+
+
+async def test_a_dry_run_beside_the_actuator_writes_reports_and_remembers_nothing(broker, bus, pods):
+    await put_spec(bus)
+    with structlog.testing.capture_logs() as lines:
+        async with holding_pods(broker, pods, dry_run=True):
+            await bus.publish(allocation())
+            await eventually(lambda: any(line["event"] == "verified" for line in lines))
+    (said,) = [line for line in lines if line["event"] == "would_write"]
+    assert said["has"] == 4000.0
+    assert said["steps"] == (f"{pods}/pods/{SLICE}/cpu.max: 100000 50000",)
+    assert quota(pods) == "400000 100000"
+    assert await reports(bus) == []
+    state = await bus.js.key_value(streams.STATE)
+    with pytest.raises(nats.js.errors.NoKeysError):
+        await state.keys()
 
 
 async def test_a_limit_that_somebody_else_wrote_is_put_back(broker, bus, pods):

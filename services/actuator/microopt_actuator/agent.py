@@ -5,10 +5,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from microopt import streams
 from microopt.agent import Agent, Context
-from microopt.messages import Allocation, Telemetry
+from microopt.messages import Actuation, Allocation, Telemetry
 from microopt.settings import Settings
 from microopt.specs import PoolSpec, SliceSpec
 from microopt_actuator.bindings import Bindings
+from microopt_actuator.dry_run import DryRun
 from microopt_actuator.memory import Memory
 from microopt_actuator.metrics import ActuatorMetrics
 from microopt_actuator.reconciler import Reconciler
@@ -37,10 +38,13 @@ class Actuator:
                 name: await stack.enter_async_context(opened(name, self._settings, ctx))
                 for name in sorted(self._bindings.drivers)
             }
+            if self._settings.dry_run:
+                ctx.log.warning("dry_run", remedy="nothing is written; unset [actuator] dry_run to write")
+                drivers = {name: DryRun(driver) for name, driver in drivers.items()}
             self._reconciler = Reconciler(
                 self._bindings,
                 drivers,
-                report=self._reports.put,
+                report=self._report,
                 metrics=ActuatorMetrics(ctx.metrics.registry),
                 check_every_s=self._settings.check_every_s,
             )
@@ -71,8 +75,12 @@ class Actuator:
             self._reconciler.restore(allocation.slice, await self._memory.recall(allocation.slice))
         before = self._reconciler.last(allocation.slice)
         self._reconciler.accept(allocation)
-        if before is not self._reconciler.last(allocation.slice):
+        if before is not self._reconciler.last(allocation.slice) and not self._settings.dry_run:
             await self._memory.keep(allocation, self._reconciler.ruling(allocation.slice))
+
+    def _report(self, report: Actuation) -> None:
+        if not self._settings.dry_run:  # nobody is to believe that it happened
+            self._reports.put(report)
 
     async def on_telemetry(self, telemetry: Telemetry, _: Context) -> None:
         """See whether what was verified is at work."""

@@ -30,5 +30,7 @@ class ActuatorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bindings: list[Binding] = []
     check_every_s: _Seconds = 1.0
     """How often each resource is read back; what somebody else has changed is put right then."""
+    dry_run: bool = False
+    """Plan, read and log what would be written; nothing is written, reported or remembered."""
     cgroup: CgroupSettings = CgroupSettings()
     testbed: TestbedDriverSettings = TestbedDriverSettings()

@@ -30,9 +30,12 @@ class Shelf:
     def __init__(self, values=None):
         self.values = dict(values or {})
         self.writes = []
+        self.most = float("inf")
         self.away, self.refusing, self.stuck, self.hanging, self.broken = set(), set(), set(), set(), set()
 
     async def plan(self, target, value):
+        if value > self.most:
+            raise PermanentError(f"{target} holds {self.most:g} at most")
         return Write(target, value, holds=value, tolerance=0.5, steps=(f"{target} = {value:g}",))
 
     async def apply(self, write):

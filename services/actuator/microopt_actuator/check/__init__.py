@@ -1,0 +1,1 @@
+"""`microopt actuator check`: what every binding reaches, and what would be written there."""
