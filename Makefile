@@ -14,7 +14,7 @@ BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-forecast bench-collector reproduce \
+.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-forecast bench-collector bench-actuate reproduce \
 	constraints clean distclean
 
 help: ## say what can be made
@@ -55,6 +55,9 @@ bench-solver: setup ## measure the solver beside its peers (BENCH_ARGS=...)
 
 bench-collector: setup ## measure the collector beside bare clients (BENCH_ARGS=...)
 	@PYTHONPATH=benchmarks $(BIN)/python -m collector $(BENCH_ARGS)
+
+bench-actuate: setup ## measure actuator drivers beside bare calls; needs root (BENCH_ARGS=...)
+	@PYTHONPATH=benchmarks $(BIN)/python -m actuate $(BENCH_ARGS)
 
 bench-forecast: setup ## measure forecasts beside other forecasters (BENCH_ARGS=...)
 	@case "$(BENCH_ARGS)" in *--without-neuralprophet* | *--readme* | *"--only scale"*) ;; \

@@ -4,11 +4,13 @@ The stream's last message is not enough: a lower epoch that was refused may lie 
 one in force behind one whose interval has yet to begin.
 """
 
+import asyncio
 from typing import Final
 
 import nats.errors
 import structlog
 from nats.js.errors import APIError, KeyDeletedError, KeyNotFoundError
+from nats.js.kv import KeyValue
 
 from microopt import codec, streams
 from microopt.bus import Bus
@@ -25,6 +27,7 @@ class Memory:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._kv: KeyValue | None = None
         self._log = structlog.get_logger("microopt.actuator.memory")
 
     async def recall(self, slice_: str) -> list[Allocation]:
@@ -33,13 +36,18 @@ class Memory:
         Raises:
             TemporaryError: the bucket does not answer now.
         """
-        kept = [await self._get(f"{PREFIX}.{slice_}.ruling"), await self._get(f"{PREFIX}.{slice_}")]
+        keys = (f"{PREFIX}.{slice_}.ruling", f"{PREFIX}.{slice_}")
+        kept = await asyncio.gather(*(self._get(key) for key in keys))
         return [allocation for allocation in kept if allocation is not None]
+
+    async def _bucket(self) -> KeyValue:
+        if self._kv is None:
+            self._kv = await self._bus.js.key_value(streams.STATE)
+        return self._kv
 
     async def _get(self, key: str) -> Allocation | None:
         try:
-            kv = await self._bus.js.key_value(streams.STATE)
-            entry = await kv.get(key)
+            entry = await (await self._bucket()).get(key)
             return codec.decode(entry.value or b"", Allocation, origin=f"{streams.STATE}/{key}")
         except (KeyNotFoundError, KeyDeletedError):
             return None
@@ -53,7 +61,7 @@ class Memory:
         """Keep `allocation`, and what rules until it is due; if the bucket does not answer, those before stay."""
         key = f"{PREFIX}.{allocation.slice}"
         try:
-            kv = await self._bus.js.key_value(streams.STATE)
+            kv = await self._bucket()
             if ruling is not None and ruling is not allocation:
                 await kv.put(f"{key}.ruling", codec.encode(ruling))  # first: the other key has it until now
             await kv.put(key, codec.encode(allocation))

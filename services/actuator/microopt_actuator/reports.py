@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from microopt.bus import Bus
+from microopt.bus import TOGETHER, Bus
 from microopt.errors import MicrooptError
 from microopt.messages import Actuation
 
@@ -29,15 +29,24 @@ class Reports:
         self._queue.put_nowait(report)
 
     async def run(self, bus: Bus) -> None:
-        """Publish in order, for ever."""
+        """Publish in order, for ever; what has gathered meanwhile goes together."""
         while True:
-            report = await self._queue.get()
+            reports = [await self._queue.get()]
+            while len(reports) < TOGETHER and not self._queue.empty():
+                reports.append(self._queue.get_nowait())
+            try:
+                await self._publish(bus, reports)
+            finally:
+                for _ in reports:
+                    self._queue.task_done()
+
+    async def _publish(self, bus: Bus, reports: list[Actuation]) -> None:
+        left = reports if len(reports) == 1 else await bus.publish_together(reports)
+        for report in left:
             try:
                 await bus.publish(report)
             except MicrooptError as error:
                 self._log.error("report_not_published", error=str(error), state=report.state)
-            finally:
-                self._queue.task_done()
 
     async def flush(self, bus: Bus) -> None:
         """Publish what is queued, as far as that goes within `FLUSH_S`."""

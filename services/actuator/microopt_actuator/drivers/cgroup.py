@@ -20,7 +20,7 @@ from microopt_actuator.drivers.cgroup_files import (
     CpuGroup,
     CpuLimit,
 )
-from microopt_actuator.drivers.cgroup_tree import CgroupTree
+from microopt_actuator.drivers.cgroup_tree import PID, CgroupTree
 from microopt_actuator.settings import ActuatorSettings
 
 _FLOAT_SLACK = 1e-12
@@ -58,6 +58,7 @@ class CgroupCpu:
         self._period_us = period_us
         self._raise_parents = raise_parents
         self._widened = _WidenedParents()
+        self._found: dict[str, CpuGroup] = {}
 
     def read_millicores(self, target: str) -> float | None:
         """Return the limit in force, the least of the cgroup's own and those above it; `None` is no limit.
@@ -66,7 +67,7 @@ class CgroupCpu:
             TemporaryError: there is no such cgroup or process now.
             PermanentError: the target is no cgroup that can be limited.
         """
-        group = self._tree.find(target)
+        group = self._find(target)
         least = min(one.read().millicores for one in (group, *group.ancestors()))
         return None if math.isinf(least) else least
 
@@ -108,10 +109,19 @@ class CgroupCpu:
         """Return how far a reading may be from `millicores`: half a µs of quota in each period."""
         return 0.5 * 1000 / self._period_us + abs(millicores) * _FLOAT_SLACK
 
+    def _find(self, target: str) -> CpuGroup:
+        """Return the target's cgroup; one that was found and is still there is not looked for again."""
+        found = self._found.get(target)
+        if found is None or not found.limit_file.exists():
+            found = self._tree.find(target)
+            if not target.startswith(PID):  # a process may move, or be another one by now
+                self._found[target] = found
+        return found
+
     def _prepared(self, target: str, millicores: float) -> tuple[CpuGroup, CpuLimit, list[CpuGroup]]:
         """Return the cgroup, its limit to be, and those above it that are narrower, nearest first."""
         limit = self._limit(target, millicores)
-        group = self._tree.find(target)
+        group = self._find(target)
         narrower = [one for one in group.ancestors() if one.read().millicores < limit.millicores]
         if narrower and not self._raise_parents and group.version == 1:
             raise _parent_in_the_way(group, narrower[0], limit)

@@ -8,7 +8,7 @@ from pathlib import Path
 from microopt.errors import PermanentError, TemporaryError
 from microopt_actuator.drivers.cgroup_files import CpuGroup, refusal
 
-_PID = "pid:"
+PID = "pid:"
 _V2_MARK = "cgroup.controllers"
 _V2_MOUNT = "unified"
 _V1_MOUNTS = ("cpu", "cpu,cpuacct")
@@ -50,7 +50,7 @@ class CgroupTree:
             raise refusal(error, self.root, f"looking for {target!r}") from error
 
     def _paths(self, target: str) -> ProcessPaths:
-        if target.startswith(_PID):
+        if target.startswith(PID):
             return self._paths_of_process(target)
         if not target.startswith("/"):
             raise PermanentError(f"cgroup target {target!r}: {_HOW}")
@@ -61,7 +61,7 @@ class CgroupTree:
         return ProcessPaths(target, target)
 
     def _paths_of_process(self, target: str) -> ProcessPaths:
-        pid = target.removeprefix(_PID)
+        pid = target.removeprefix(PID)
         if not (pid.isascii() and pid.isdecimal() and int(pid) > 0):
             raise PermanentError(f"cgroup target {target!r}: a process id is a whole number above 0; {_HOW}")
         file = self.proc / str(int(pid)) / "cgroup"
@@ -137,7 +137,7 @@ def path_parts(target: str, path: str) -> tuple[str, ...]:
     parts = tuple(part for part in path.split("/") if part not in ("", "."))
     if ".." not in parts:
         return parts
-    if target.startswith(_PID):
+    if target.startswith(PID):
         raise PermanentError(
             f"cgroup target {target!r} is outside this agent's cgroup namespace ({path}); "
             "run the actuator in the host's cgroup namespace"
