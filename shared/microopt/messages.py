@@ -228,7 +228,7 @@ class Allocation(Message, frozen=True, tag="microopt.allocation.v1"):
 class Actuation(Message, frozen=True, tag="microopt.actuation.v1"):
     """What became of one resource of an allocation: applied, verified by reading it back, then seen in telemetry.
 
-    `effective` and `ineffective` are what telemetry says of a verified value; `observed` is the use in that slot then.
+    `effective` and `ineffective` tell what telemetry says of a verified value; `observed` is then its use.
     """
 
     slice: SliceId

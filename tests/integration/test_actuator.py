@@ -10,6 +10,7 @@ import nats.errors
 import nats.js.errors
 import pytest
 import structlog
+from click.testing import CliRunner
 
 from microopt import streams
 from microopt.errors import ConfigError, PermanentError, TemporaryError
@@ -18,6 +19,7 @@ from microopt.settings import Settings
 from microopt.specs import Bounds, Sla, SliceSpec
 from microopt.testing import eventually, running
 from microopt_actuator import agent as actuator
+from microopt_actuator.cli import actuator as actuator_command
 from microopt_actuator.drivers import testbed as testbed_driver
 from microopt_testbed import emulator_agent
 
@@ -437,6 +439,31 @@ async def test_a_dry_run_beside_the_actuator_writes_reports_and_remembers_nothin
     state = await bus.js.key_value(streams.STATE)
     with pytest.raises(nats.js.errors.NoKeysError):
         await state.keys()
+
+
+async def test_the_check_says_what_is_in_force_and_what_would_be_written(broker, bus, pods, tmp_path):
+    await put_spec(bus)
+    async with holding_pods(broker, pods):
+        await bus.publish(allocation())
+        await reported(bus, (1, "applied"), (1, "verified"))
+    (pods / "pods" / SLICE / "cpu.max").write_text("max 100000\n")
+    config = tmp_path / "microopt.yaml"
+    binding = {"slice": "*", "resource": CPU, "driver": "cgroup", "target": "/pods/{slice}"}
+    table = {"actuator": {"bindings": [binding], "cgroup": {"root": str(pods)}}, "nats": {"url": broker.url}}
+    config.write_bytes(msgspec.yaml.encode(table))
+    done = await asyncio.to_thread(CliRunner().invoke, actuator_command, ["check", "--config", str(config)])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [
+        f"slice {SLICE}",
+        f"  ✓ {CPU}: cgroup /pods/{SLICE}",
+        "      in force    no limit",
+        "      allocated   2000 millicores",
+        f"      would write {pods}/pods/{SLICE}/cpu.max: 200000 100000",
+        f"  - {BANDWIDTH}: not bound here",
+        "",
+        "1 of 2 resources are bound here; 1 of them can be held",
+    ]
+    assert quota(pods) == "max 100000"
 
 
 async def test_a_limit_that_somebody_else_wrote_is_put_back(broker, bus, pods):

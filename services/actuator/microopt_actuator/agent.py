@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from msgspec.structs import replace
+
 from microopt import streams
 from microopt.agent import Agent, Context
 from microopt.messages import Actuation, Allocation, Telemetry
@@ -99,13 +101,14 @@ class Actuator:
         await self._reports.run(ctx.bus)
 
 
-def build(settings: Settings) -> Agent:
-    """Return the actuator.
+def build(settings: Settings, *, dry_run: bool = False) -> Agent:
+    """Return the actuator; `dry_run` is for whoever does not want to set it in [actuator].
 
     Raises:
         ConfigError: a setting of [actuator] cannot be used.
     """
-    actuator = Actuator(settings.table("actuator", ActuatorSettings))
+    own = settings.table("actuator", ActuatorSettings)
+    actuator = Actuator(replace(own, dry_run=own.dry_run or dry_run))
     agent = Agent("actuator", description="holds allocations in force", lifespan=actuator.lifespan)
     agent.watch(streams.POOLS, PoolSpec)(actuator.on_pool)
     agent.watch(streams.SLICES, SliceSpec)(actuator.on_spec)

@@ -27,6 +27,8 @@ class Report(Struct, kw_only=True):
     """What `microopt actuator check` found."""
 
     rows: list[Row]
+    notes: list[str] = []
+    """What of the desired state cannot be read."""
 
     @property
     def ok(self) -> bool:
@@ -36,6 +38,7 @@ class Report(Struct, kw_only=True):
 
 def lines(report: Report) -> Iterator[str]:
     """Yield the report as text."""
+    yield from (f"! {note}" for note in report.notes)
     if not report.rows:
         yield "no slices: put some with `microopt apply`"
         return
