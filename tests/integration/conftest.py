@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from fakes.systemd import FakeSystemd, write_bus_config
 from microopt.broker import free_port, is_listening
 from microopt_collector.sources.base import Measurement, Rejected, Source
 
@@ -102,6 +104,46 @@ async def mosquitto(tmp_path: Path) -> AsyncIterator[Callable[..., Mosquitto]]:
     yield make
     for broker in made:
         await broker.stop()
+
+
+class PrivateBus(Process):
+    """A real D-Bus daemon, whose socket is in `folder`; `rule` is added to its policy."""
+
+    def __init__(self, folder: Path, rule: str = "") -> None:
+        self._socket = folder / "bus"
+        config = write_bus_config(folder, rule)
+        command = [executable("dbus-daemon"), f"--config-file={config}", "--nofork", "--nopidfile"]
+        super().__init__(command, folder / "dbus.log", port=0)
+
+    @property
+    def address(self) -> str:
+        return f"unix:path={self._socket}"
+
+    def begin(self) -> None:
+        self._socket.unlink(missing_ok=True)  # left by one that was killed
+        super().begin()
+
+    def is_ready(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self._socket)) == 0
+
+
+@pytest_asyncio.fixture
+async def dbus(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[PrivateBus]:
+    """Run a bus of this test; the fixture's parameter is a rule of its policy."""
+    bus = PrivateBus(tmp_path, getattr(request, "param", ""))
+    await bus.start()
+    yield bus
+    await bus.kill()
+
+
+@pytest_asyncio.fixture
+async def fake_systemd(dbus: PrivateBus) -> AsyncIterator[FakeSystemd]:
+    """Let a fake of systemd answer on the test's bus; it has no units yet."""
+    fake = FakeSystemd()
+    await fake.start(dbus.address)
+    yield fake
+    await fake.stop()
 
 
 class Prometheus(Process):

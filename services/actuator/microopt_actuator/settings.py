@@ -18,6 +18,15 @@ class CgroupSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     raise_parents: bool = False
 
 
+class SystemdSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the driver `systemd` asks; see `drivers.systemd.SystemdDriver`."""
+
+    address: str | None = None
+    """The D-Bus address; none is the system bus."""
+    timeout_s: _Seconds = 2.0
+    period_us: int | None = None
+
+
 class TestbedDriverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the driver `testbed` asks."""
 
@@ -33,4 +42,5 @@ class ActuatorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dry_run: bool = False
     """Plan, read and log what would be written; nothing is written, reported or remembered."""
     cgroup: CgroupSettings = CgroupSettings()
+    systemd: SystemdSettings = SystemdSettings()
     testbed: TestbedDriverSettings = TestbedDriverSettings()

@@ -1,0 +1,162 @@
+"""systemd's manager on D-Bus (org.freedesktop.systemd1(5)): one connection, made anew whenever it was lost."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
+from dbus_fast.aio import MessageBus
+from dbus_fast.errors import AuthError, AuthTimeoutError, DBusFastError, InvalidAddressError
+
+from microopt.errors import MicrooptError, PermanentError, TemporaryError
+
+NAME: Final = "org.freedesktop.systemd1"
+PATH: Final = "/org/freedesktop/systemd1"
+MANAGER: Final = f"{NAME}.Manager"
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+
+_ERROR: Final = "org.freedesktop.DBus.Error."
+_NOT_LOADED = frozenset({f"{NAME}.NoSuchUnit", f"{_ERROR}UnknownObject"})
+_NOT_ON_BUS = frozenset({f"{_ERROR}NameHasNoOwner", f"{_ERROR}ServiceUnknown"})
+_FORBIDDEN = frozenset(
+    {f"{_ERROR}AccessDenied", f"{_ERROR}AuthFailed", f"{_ERROR}InteractiveAuthorizationRequired"}
+)
+_UNUSABLE = frozenset({f"{NAME}.UnitMasked", f"{NAME}.BadUnitSetting", f"{NAME}.LoadFailed"})
+_UNACCEPTABLE = frozenset(
+    {
+        f"{_ERROR}InvalidArgs",
+        f"{_ERROR}InvalidSignature",
+        f"{_ERROR}NotSupported",
+        f"{_ERROR}PropertyReadOnly",
+        f"{_ERROR}UnknownInterface",
+        f"{_ERROR}UnknownMethod",
+        f"{_ERROR}UnknownProperty",
+        "System.Error.EINVAL",
+        "System.Error.ENXIO",  # a value of another type than expected
+    }
+)
+_ALLOW: Final = (
+    "run the actuator as root, or allow its user the action org.freedesktop.systemd1.manage-units by a polkit rule"
+)
+
+
+class SystemdBus:
+    """Asks systemd for properties of units, and to set them.
+
+    Args:
+        address: the D-Bus address, such as `unix:path=/run/dbus/system_bus_socket`; `None` is the system bus.
+        timeout_s: how long to wait for one answer, the connection included.
+    """
+
+    def __init__(self, address: str | None, timeout_s: float) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._connecting = asyncio.Lock()
+        self._bus: MessageBus | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def get(self, unit: str, name: str) -> int:
+        """Return a property of a unit that systemd has loaded; it must be a number.
+
+        Raises:
+            TemporaryError: the unit is not loaded, or systemd does not answer.
+            PermanentError: it may not be asked, or knows no such property.
+        """
+        (path,) = await self._call(unit, PATH, MANAGER, "GetUnit", "s", [unit])
+        interface = f"{NAME}.{unit.rpartition('.')[2].capitalize()}"
+        (value,) = await self._call(unit, path, PROPERTIES, "Get", "ss", [interface, name])
+        if not isinstance(value, Variant) or value.signature != "t":
+            raise PermanentError(f"systemd unit {unit}: {name} is {value!r}, not a number; is this systemd?")
+        return int(value.value)
+
+    async def set_runtime(self, unit: str, properties: Mapping[str, int]) -> None:
+        """Set properties of a unit until the next boot.
+
+        Raises:
+            TemporaryError: the unit is not loaded, or systemd does not answer.
+            PermanentError: systemd refuses; the text names the remedy.
+        """
+        values = [[name, Variant("t", value)] for name, value in properties.items()]
+        await self._call(unit, PATH, MANAGER, "SetUnitProperties", "sba(sv)", [unit, True, values])
+
+    async def close(self) -> None:
+        """Disconnect; the next call connects again."""
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            bus.disconnect()
+        if self._watch is not None:
+            await self._watch
+
+    async def _call(
+        self, unit: str, path: str, interface: str, member: str, signature: str, body: list[Any]
+    ) -> list[Any]:
+        message = Message(
+            destination=NAME,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
+            flags=MessageFlag.NO_AUTOSTART,
+        )
+        doing = f"systemd unit {unit}: {member}"
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                bus = await self._connected()
+                reply = await bus.call(message)
+        except TimeoutError:
+            raise TemporaryError(f"{doing}: no answer within {self._timeout_s:g} s") from None
+        except (OSError, EOFError, DBusFastError) as error:
+            raise _unreachable(error, doing) from error
+        if reply is None:
+            raise TemporaryError(f"{doing}: the connection to D-Bus was lost")
+        if reply.message_type is MessageType.ERROR:
+            raise refusal(reply.error_name or "", _text(reply), doing)
+        return list(reply.body)
+
+    async def _connected(self) -> MessageBus:
+        async with self._connecting:
+            if self._bus is None or not self._bus.connected:
+                self._bus = await MessageBus(self._address, BusType.SYSTEM, auth_timeout=self._timeout_s).connect()
+                self._watch = asyncio.create_task(_ended(self._bus), name="systemd-bus")
+            return self._bus
+
+
+def refusal(name: str, text: str, doing: str) -> MicrooptError:
+    """Return the error to raise for an error of D-Bus, by its name and text, while `doing` something."""
+    said = f"{doing}: {text or name}"
+    if name in _NOT_LOADED:
+        return TemporaryError(f"{said}; it may come back when the unit is started")
+    if name in _FORBIDDEN:
+        return PermanentError(f"{said}; {_ALLOW}")
+    if name in _UNUSABLE:
+        return PermanentError(f"{said}; see systemctl status of the unit, and mend or unmask its unit file")
+    if name in _UNACCEPTABLE:
+        return PermanentError(f"{said} ({name}); this systemd does not take what was asked: is it older than 242?")
+    if name in _NOT_ON_BUS:
+        return TemporaryError(f"{said}; is systemd running, and on this bus?")
+    return TemporaryError(f"{said} ({name})")
+
+
+def _unreachable(error: Exception, doing: str) -> MicrooptError:
+    if isinstance(error, InvalidAddressError):
+        return PermanentError(
+            f"{doing}: {error}; set address in [actuator.systemd] to a D-Bus address, such as "
+            "unix:path=/run/dbus/system_bus_socket"
+        )
+    if isinstance(error, PermissionError) or (
+        isinstance(error, AuthError) and not isinstance(error, AuthTimeoutError)
+    ):
+        return PermanentError(f"{doing}: D-Bus does not let us in: {error}; {_ALLOW}")
+    return TemporaryError(f"{doing}: D-Bus is not there: {error or type(error).__name__}")
+
+
+def _text(reply: Message) -> str:
+    return str(reply.body[0]) if reply.signature.startswith("s") else ""
+
+
+async def _ended(bus: MessageBus) -> None:
+    """Wait until a connection has ended, for whatever reason; the next call makes a new one."""
+    with contextlib.suppress(Exception):
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
