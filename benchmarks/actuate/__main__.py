@@ -10,6 +10,7 @@ import msgspec
 
 from actuate.cgroup import cgroup_place
 from actuate.measure import SLICE, drift, latency, restart
+from actuate.tc import tc_place
 from microopt import log
 from microopt.settings import LogSettings
 
@@ -23,6 +24,8 @@ async def measure(quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with cgroup_place([SLICE]) as place:
         found["cgroup"] = await latency(place, rounds)
+    with tc_place(SLICE) as place:
+        found["tc"] = await latency(place, rounds)
     slices = [f"1-{number:06x}" for number in range(1, many + 1)]
     with cgroup_place(slices) as place:
         found["drift_s"] = await drift(place, slices[: 2 if quick else 20])

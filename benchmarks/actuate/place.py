@@ -29,7 +29,7 @@ class Place:
     def table(self) -> dict[str, Any]:
         """Return the table [actuator]."""
         binding = {"slice": "*", "resource": RESOURCE, "driver": self.driver, "target": self.target}
-        return {"bindings": [binding], self.driver: self.settings}
+        return {"bindings": [binding]} | ({self.driver: self.settings} if self.settings else {})
 
 
 def cpu_hierarchy() -> Path:
