@@ -1,6 +1,6 @@
 """A systemd manager on a real bus, as far as CPU quotas go: what is not in here is refused as systemd refuses it.
 
-Its errors and their texts are those of systemd's src/core/dbus-manager.c, dbus-unit.c and dbus-cgroup.c.
+Its errors and their texts are those of systemd 252, as is when it writes a unit's cgroup, here a plain file.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ PATH = "/org/freedesktop/systemd1"
 MANAGER = f"{NAME}.Manager"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 INFINITY_US = 2**64 - 1
-QUOTA, PERIOD = "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec"
+QUOTA, PERIOD, CGROUP = "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec", "ControlGroup"
 TYPES = {"service": "Service", "scope": "Scope", "slice": "Slice"}
 SIGNATURES = {
     (MANAGER, "GetUnit"): "s",
@@ -57,20 +57,44 @@ class Refused(Exception):
 
 @dataclass
 class Unit:
-    """A unit that systemd has loaded; `kept` are the settings that a daemon-reload finds in its files."""
+    """A unit that systemd has loaded; `kept` are the settings that a daemon-reload finds in its files.
 
+    `cgroup` is the directory of one that runs.
+    """
+
+    cgroup: Path | None
     load_state: str = "loaded"
     properties: dict[str, int] = field(default_factory=lambda: {QUOTA: INFINITY_US, PERIOD: INFINITY_US})
     kept: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def cpu_max(self) -> Path:
+        return self.cgroup / "cpu.max"
+
+    def realize(self) -> None:
+        """Write the cgroup; without a limit there is no file, since nothing asks for the controller."""
+        if self.cgroup is None:
+            return
+        if self.properties[QUOTA] == INFINITY_US:
+            self.cpu_max.unlink(missing_ok=True)
+            return
+        quota_us, period_us = self.properties[QUOTA], self.properties[PERIOD]
+        period_us = 100_000 if period_us == INFINITY_US else period_us
+        period_us = min(max(period_us, 1_000, 1_000_000_000 // quota_us), 1_000_000)
+        self.cpu_max.write_text(f"{max(quota_us * period_us // 1_000_000, 1_000)} {period_us}\n")
 
 
 class FakeSystemd:
     """The manager; a test puts units in and looks at what was set.
 
-    `units` are loaded, `on_disk` are names that it would load when asked to.
+    `units` are loaded, `on_disk` are names that it would load when asked to. `root` becomes a cgroup hierarchy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "system.slice").mkdir(parents=True)
+        (root / "cgroup.controllers").write_text("cpu\n")
+        (root / "system.slice" / "cpu.max").write_text("max 100000\n")
         self.units: dict[str, Unit] = {}
         self.on_disk: set[str] = set()
         self.sets: list[tuple[str, bool, dict[str, int]]] = []
@@ -92,14 +116,18 @@ class FakeSystemd:
                 await self._bus.wait_for_disconnect()
             self._bus = None
 
-    def add(self, name: str, **fields) -> Unit:
-        self.units[name] = Unit(**fields)
+    def add(self, name: str, *, runs: bool = True, **fields) -> Unit:
+        cgroup = self.root / "system.slice" / name if runs else None
+        if cgroup is not None:
+            cgroup.mkdir(exist_ok=True)
+        self.units[name] = Unit(cgroup, **fields)
         return self.units[name]
 
     def daemon_reload(self) -> None:
         """Read all units' files anew, as `systemctl daemon-reload`: what is in none of them is forgotten."""
         for unit in self.units.values():
             unit.properties = {QUOTA: INFINITY_US, PERIOD: INFINITY_US} | unit.kept
+            unit.realize()
 
     def _handle(self, message: Message) -> Message | bool | None:
         if message.message_type is not MessageType.METHOD_CALL or not message.path.startswith(PATH):
@@ -133,21 +161,26 @@ class FakeSystemd:
         return "o", [path_of(self._named(message.body[0], loads=message.member == "LoadUnit"))]
 
     def _named(self, name: str, *, loads: bool) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+\.[a-z]+", name) or len(name) > 255:
+        if loads and (not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+\.[a-z]+", name) or len(name) > 255):
             raise Refused("org.freedesktop.DBus.Error.InvalidArgs", f"Unit name {name} is not valid.")
         if name not in self.units:
             if not loads:
                 raise Refused(f"{NAME}.NoSuchUnit", f"Unit {name} not loaded.")
-            self.add(name, load_state="loaded" if name in self.on_disk else "not-found")
+            self.add(name, runs=False, load_state="loaded" if name in self.on_disk else "not-found")
         return name
 
     def _get(self, path: str, interface: str, name: str) -> Variant:
         unit = next((unit for unit in self.units if path_of(unit) == path), None)
         if unit is None:
             raise Refused("org.freedesktop.DBus.Error.UnknownObject", f"Unknown object '{path}'.")
-        known = {QUOTA, PERIOD} if self.knows_period else {QUOTA}
+        known = {QUOTA, PERIOD, CGROUP} if self.knows_period else {QUOTA, CGROUP}
         if interface != f"{NAME}.{TYPES[unit.rpartition('.')[2]]}" or name not in known:
-            raise Refused("org.freedesktop.DBus.Error.UnknownProperty", "Unknown property or interface.")
+            raise Refused(
+                "org.freedesktop.DBus.Error.UnknownProperty", f"Unknown interface {interface} or property {name}."
+            )
+        if name == CGROUP:
+            cgroup = self.units[unit].cgroup
+            return Variant("s", f"/{cgroup.relative_to(self.root)}" if cgroup else "")
         return Variant("t", self.units[unit].properties[name])
 
     def _set(self, name: str, runtime: bool, properties: list) -> None:
@@ -165,6 +198,7 @@ class FakeSystemd:
             unit.properties[key] = value.value
             # Most versions write whole percents into the file that they will read again.
             unit.kept[key] = value.value // 10_000 * 10_000 if key == QUOTA else value.value
+        unit.realize()
 
     def _check(self, key: str, value: Variant) -> None:
         if key not in ({QUOTA, PERIOD} if self.knows_period else {QUOTA}):

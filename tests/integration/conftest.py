@@ -138,9 +138,9 @@ async def dbus(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 
 
 @pytest_asyncio.fixture
-async def fake_systemd(dbus: PrivateBus) -> AsyncIterator[FakeSystemd]:
+async def fake_systemd(dbus: PrivateBus, tmp_path: Path) -> AsyncIterator[FakeSystemd]:
     """Let a fake of systemd answer on the test's bus; it has no units yet."""
-    fake = FakeSystemd()
+    fake = FakeSystemd(tmp_path / "cgroup")
     await fake.start(dbus.address)
     yield fake
     await fake.stop()

@@ -12,7 +12,6 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from fakes.systemd import INFINITY_US, QUOTA
 from microopt import streams
 from microopt.errors import ConfigError, PermanentError, TemporaryError
 from microopt.messages import Actuation, Allocation, Interval
@@ -497,17 +496,18 @@ async def test_a_pod_that_is_gone_holds_up_nobody_and_is_limited_once_it_is_back
 # --- over systemd -----------------------------------------------------------------------------------------------
 
 
-async def test_a_unit_is_limited_by_systemd_and_again_after_somebody_else_set_it(broker, bus, dbus, fake_systemd):
+async def test_a_unit_is_limited_by_systemd_and_again_when_it_was_overwritten(broker, bus, dbus, fake_systemd):
     await put_spec(bus)
     unit = fake_systemd.add(f"gnb-{SLICE}.service")
     binding = {"slice": "*", "resource": CPU, "driver": "systemd", "target": "gnb-{slice}.service"}
-    async with actuating(broker, binding, systemd={"address": dbus.address}):
+    own = {"address": dbus.address, "root": str(fake_systemd.root)}
+    async with actuating(broker, binding, systemd=own):
         await bus.publish(allocation(1, {CPU: 1234.0}))
         await reported(bus, (1, "applied"), (1, "verified"))
-        assert unit.properties[QUOTA] == 1_240_000
-        unit.properties[QUOTA] = INFINITY_US
+        assert unit.cpu_max.read_text() == "124000 100000\n"
+        unit.cpu_max.write_text("50000 100000\n")
         await reported(bus, *[(1, "applied"), (1, "verified")] * 2)
-        assert unit.properties[QUOTA] == 1_240_000
+        assert unit.cpu_max.read_text() == "124000 100000\n"
         assert {(r.driver, r.requested) for r in await reports(bus)} == {("systemd", 1234.0)}
     assert len(fake_systemd.sets) == 2
 

@@ -24,16 +24,16 @@ POD = "kubepods-pod1.slice"
 
 
 @asynccontextmanager
-async def opened(address: str, **changes) -> AsyncIterator[SystemdDriver]:
-    table = {"systemd": {"address": address, "timeout_s": 10.0, **changes}}
+async def opened(address: str, root: Path, **changes) -> AsyncIterator[SystemdDriver]:
+    table = {"systemd": {"address": address, "root": str(root), "timeout_s": 10.0, **changes}}
     settings = Settings({"actuator": table}, "test").table("actuator", ActuatorSettings)
     async with systemd.opened(settings, None) as one:
         yield one
 
 
 @pytest.fixture
-async def driver(dbus) -> AsyncIterator[SystemdDriver]:
-    async with opened(dbus.address) as one:
+async def driver(dbus, tmp_path: Path) -> AsyncIterator[SystemdDriver]:
+    async with opened(dbus.address, tmp_path / "cgroup") as one:
         yield one
 
 
@@ -86,9 +86,56 @@ async def test_a_limit_that_somebody_else_set_is_seen_and_overwritten(fake_syste
     unit = fake_systemd.add(GNB)
     write = await put(driver, 1500)
     unit.properties[QUOTA] = theirs_us
+    unit.realize()
     assert not write.is_held_by(await driver.read(GNB))
     await driver.apply(write)
     assert write.is_held_by(await driver.read(GNB))
+
+
+@pytest.mark.parametrize(("theirs", "reads"), [("50000 100000", 500.0), ("max 100000", None)])
+async def test_what_somebody_else_wrote_to_the_cgroup_is_seen_though_systemd_says_otherwise(
+    fake_systemd, driver, theirs, reads
+):
+    unit = fake_systemd.add(GNB)
+    write = await put(driver, 1500)
+    unit.cpu_max.write_text(f"{theirs}\n")
+    assert unit.properties[QUOTA] == 1_500_000
+    assert await driver.read(GNB) == reads
+    again = await put(driver, 1500)
+    assert again.steps == write.steps
+    assert unit.cpu_max.read_text() == "150000 100000\n"
+
+
+async def test_what_somebody_else_wrote_is_made_systemds_own_where_it_is_as_wished(fake_systemd, driver):
+    unit = fake_systemd.add(GNB)
+    await put(driver, 700)
+    unit.cpu_max.write_text("150000 100000\n")
+    await put(driver, 1500)
+    assert unit.properties[QUOTA] == 1_500_000
+
+
+async def test_a_narrower_slice_above_shows_in_the_reading(fake_systemd, driver):
+    fake_systemd.add(GNB)
+    (fake_systemd.root / "system.slice" / "cpu.max").write_text("30000 100000\n")
+    write = await put(driver, 1500)
+    assert await driver.read(GNB) == 300.0
+    assert not write.is_held_by(300.0)
+
+
+async def test_a_unit_that_does_not_run_gets_the_limit_that_it_will_have(fake_systemd, driver):
+    unit = fake_systemd.add(GNB, runs=False)
+    write = await put(driver, 1500)
+    assert unit.properties[QUOTA] == 1_500_000
+    assert write.is_held_by(await driver.read(GNB))
+
+
+async def test_without_the_hosts_cgroups_nothing_is_called_held(fake_systemd, dbus, tmp_path: Path):
+    fake_systemd.add(GNB)
+    async with opened(dbus.address, tmp_path / "elsewhere") as driver:
+        write = await driver.plan(GNB, 1500)
+        await driver.apply(write)
+        with pytest.raises(PermanentError, match="mount the host's /sys/fs/cgroup there"):
+            await driver.read(GNB)
 
 
 async def test_two_units_at_once_get_each_its_own(fake_systemd, driver):
@@ -117,7 +164,7 @@ async def test_the_period_is_left_as_it_is_unless_it_is_configured(fake_systemd,
 
 async def test_a_configured_period_is_set_with_the_quota_and_kept(fake_systemd, dbus):
     unit = fake_systemd.add(GNB)
-    async with opened(dbus.address, period_us=20_000) as driver:
+    async with opened(dbus.address, fake_systemd.root, period_us=20_000) as driver:
         write = await put(driver, 1500)
         assert write.steps == (
             f"systemctl set-property --runtime {GNB} CPUQuota=150%",
@@ -129,10 +176,21 @@ async def test_a_configured_period_is_set_with_the_quota_and_kept(fake_systemd, 
         assert fake_systemd.sets[1:] == [(GNB, True, {PERIOD: 20_000})]
 
 
+@pytest.mark.parametrize("period_us", [1_000, 33_333, 1_000_000])
+@pytest.mark.parametrize("value", [10, 70, 1234, 128_000])
+async def test_what_systemd_rounds_in_a_period_is_still_held(fake_systemd, dbus, period_us, value):
+    fake_systemd.add(GNB)
+    async with opened(dbus.address, fake_systemd.root, period_us=period_us) as driver:
+        write = await put(driver, value)
+        assert write.is_held_by(await driver.read(GNB))
+        assert not (await driver.plan(GNB, value)).steps
+        assert not (await driver.plan(GNB, value + 10)).is_held_by(await driver.read(GNB))
+
+
 async def test_a_period_that_this_systemd_does_not_know_is_a_permanent_error(fake_systemd, dbus):
     fake_systemd.add(GNB)
     fake_systemd.knows_period = False
-    async with opened(dbus.address, period_us=20_000) as driver:
+    async with opened(dbus.address, fake_systemd.root, period_us=20_000) as driver:
         with pytest.raises(PermanentError, match=r"UnknownProperty.*older than 242"):
             await driver.plan(GNB, 1500)
     assert fake_systemd.sets == []
@@ -218,7 +276,7 @@ async def test_a_bus_whose_policy_forbids_setting_is_a_permanent_error(fake_syst
 
 async def test_a_systemd_that_does_not_answer_is_a_temporary_error_within_the_timeout(fake_systemd, dbus):
     fake_systemd.add(GNB)
-    async with opened(dbus.address, timeout_s=0.2) as driver:
+    async with opened(dbus.address, fake_systemd.root, timeout_s=0.2) as driver:
         fake_systemd.is_silent = True
         with pytest.raises(TemporaryError, match=rf"unit {GNB}: GetUnit: no answer within 0\.2 s"):
             await driver.read(GNB)
@@ -253,14 +311,14 @@ async def test_a_bus_that_ends_while_systemd_is_asked_is_a_temporary_error(fake_
 
 
 async def test_a_bus_that_is_not_there_is_a_temporary_error(tmp_path: Path):
-    async with opened(f"unix:path={tmp_path / 'none'}") as driver:
+    async with opened(f"unix:path={tmp_path / 'none'}", tmp_path) as driver:
         with pytest.raises(TemporaryError, match=r"D-Bus is not there: .*No such file"):
             await driver.read(GNB)
 
 
 @pytest.mark.parametrize("address", ["nonsense", "smoke:path=signal", "unix:", "unix:path"])
-async def test_an_address_that_is_none_is_a_permanent_error_that_names_the_setting(address):
-    async with opened(address) as driver:
+async def test_an_address_that_is_none_is_a_permanent_error_that_names_the_setting(address, tmp_path: Path):
+    async with opened(address, tmp_path) as driver:
         with pytest.raises(PermanentError, match=r"set address in \[actuator\.systemd\] to a D-Bus address"):
             await driver.read(GNB)
 
@@ -287,13 +345,16 @@ async def answering(path: Path, answer: bytes | None) -> AsyncIterator[str]:
 
 
 async def test_a_bus_that_does_not_let_us_in_is_a_permanent_error(tmp_path: Path):
-    async with answering(tmp_path / "bus", b"REJECTED KERBEROS_V4\r\n") as address, opened(address) as driver:
+    async with (
+        answering(tmp_path / "bus", b"REJECTED\r\n") as address,
+        opened(address, tmp_path) as driver,
+    ):
         with pytest.raises(PermanentError, match=r"does not let us in.*run the actuator as root"):
             await driver.read(GNB)
 
 
 async def test_something_else_than_a_bus_that_says_nothing_is_a_temporary_error(tmp_path: Path):
-    async with answering(tmp_path / "bus", None) as address, opened(address, timeout_s=0.2) as driver:
+    async with answering(tmp_path / "bus", None) as address, opened(address, tmp_path, timeout_s=0.2) as driver:
         with pytest.raises(TemporaryError, match=r"no answer within 0\.2 s|D-Bus is not there"):
             await driver.read(GNB)
 
@@ -302,7 +363,7 @@ async def test_closing_leaves_no_connection(fake_systemd: FakeSystemd, dbus):
     fake_systemd.add(GNB)
     watcher = await MessageBus(dbus.address).connect()
     before = await names(watcher)
-    async with opened(dbus.address) as driver:
+    async with opened(dbus.address, fake_systemd.root) as driver:
         await driver.read(GNB)
         assert len(await names(watcher)) == len(before) + 1
 

@@ -23,6 +23,8 @@ class SystemdSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     address: str | None = None
     """The D-Bus address; none is the system bus."""
+    root: str = "/sys/fs/cgroup"
+    """Where the units' cgroups are read."""
     timeout_s: _Seconds = 2.0
     period_us: int | None = None
 

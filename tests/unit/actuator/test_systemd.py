@@ -3,6 +3,7 @@ import math
 import pytest
 
 from microopt.errors import ConfigError, PermanentError, TemporaryError
+from microopt_actuator.drivers.cgroup import CgroupCpu
 from microopt_actuator.drivers.systemd import SystemdDriver, quota_of
 from microopt_actuator.drivers.systemd_bus import SystemdBus, refusal
 
@@ -77,7 +78,7 @@ def test_a_target_that_is_no_unit_with_a_limit_is_refused(target: str, why: str)
 @pytest.mark.parametrize("period_us", [0, -1, 999, 1_000_001])
 def test_a_period_that_the_kernel_does_not_take_is_a_configuration_error(period_us: int):
     with pytest.raises(ConfigError, match=rf"period_us {period_us}: choose 1000 to 1000000"):
-        SystemdDriver(SystemdBus(None, 1.0), period_us)
+        SystemdDriver(SystemdBus(None, 1.0), CgroupCpu(), period_us)
 
 
 @pytest.mark.parametrize(

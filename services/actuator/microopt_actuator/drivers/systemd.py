@@ -1,32 +1,35 @@
 """CPU of a systemd unit, in millicores, through systemd itself, which undoes what others write to its cgroups.
 
 The property is set at runtime: it outlives a daemon-reload and a restart of the unit, and ends with the host's
-boot. What systemd says of the unit is what is read; real-time threads go on unthrottled, as by `cgroup`.
+boot. The unit's cgroup is what is read, as systemd goes on saying its own value when somebody else wrote there.
+Real-time threads go on unthrottled, as by `cgroup`.
 """
 
 import math
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from microopt.agent import Context
 from microopt.errors import ConfigError, PermanentError
 from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.cgroup import CgroupCpu
+from microopt_actuator.drivers.cgroup_files import MAX_PERIOD_US, MIN_PERIOD_US
 from microopt_actuator.drivers.systemd_bus import SystemdBus
 from microopt_actuator.settings import ActuatorSettings
 
 QUOTA: Final = "CPUQuotaPerSecUSec"
 PERIOD: Final = "CPUQuotaPeriodUSec"
+CGROUP: Final = "ControlGroup"
 INFINITY_US: Final = 2**64 - 1
-MIN_PERIOD_US: Final = 1_000
-MAX_PERIOD_US: Final = 1_000_000
 
 _MILLICORES_PER_PERCENT: Final = 10
 _US_PER_PERCENT: Final = 10_000
 _MAX_MILLICORES: Final = 1e9
-_TOLERANCE_MILLICORES: Final = 0.0005
-"""Half a microsecond a second, which is as fine as the property is."""
+_TOLERANCE_MILLICORES: Final = 1000 / MIN_PERIOD_US
+"""systemd cuts the quota of a period to whole µs; percents are ten times as far apart."""
 
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,246}\.(service|scope|slice)")
 _ROOT_SLICE: Final = "-.slice"
@@ -40,6 +43,7 @@ class SystemdDriver:
 
     Args:
         bus: where systemd is asked.
+        cgroups: where the units' cgroups are read; nothing is written there.
         period_us: the time over which the limit holds; `None` leaves it as it is (systemd 242 has it).
 
     Raises:
@@ -49,13 +53,14 @@ class SystemdDriver:
     name = "systemd"
     unit = "millicores"
 
-    def __init__(self, bus: SystemdBus, period_us: int | None = None) -> None:
+    def __init__(self, bus: SystemdBus, cgroups: CgroupCpu, period_us: int | None = None) -> None:
         if period_us is not None and not MIN_PERIOD_US <= period_us <= MAX_PERIOD_US:
             raise ConfigError(
                 f"[actuator.systemd] period_us {period_us}: choose {MIN_PERIOD_US} to {MAX_PERIOD_US}, "
                 "such as 100000"
             )
         self._bus = bus
+        self._cgroups = cgroups
         self._period_us = period_us
 
     async def plan(self, target: str, value: float) -> Write:
@@ -63,7 +68,7 @@ class SystemdDriver:
 
         Raises:
             TemporaryError: the unit is not loaded, or systemd does not answer.
-            PermanentError: the target is no unit that can be limited, or the value no limit.
+            PermanentError: the target is no unit that can be limited or read, or the value no limit.
         """
         quota_us = quota_of(target, value)
         missing = await self._missing(target, quota_us)
@@ -74,7 +79,7 @@ class SystemdDriver:
         return Write(target, value, quota_us / 1000, _TOLERANCE_MILLICORES, steps)
 
     async def apply(self, write: Write) -> None:
-        """Set those properties that the unit does not have yet, at runtime.
+        """Set those properties that are not in force yet, at runtime.
 
         Raises:
             TemporaryError: the unit is not loaded, or systemd does not answer.
@@ -84,20 +89,31 @@ class SystemdDriver:
             await self._bus.set_runtime(write.target, missing)
 
     async def read(self, target: str) -> float | None:
-        """Return the limit that systemd has for the unit, `None` if it has none.
+        """Return the limit in force, the least of the unit's cgroup and those above it.
+
+        Of a unit that does not run it is the limit that it will have; `None` is one to which systemd gives none.
 
         Raises:
             TemporaryError: the unit is not loaded, or systemd does not answer.
             PermanentError: the target is no unit that can be limited, or may not be read.
         """
-        quota_us = await self._bus.get(_checked(target), QUOTA)
-        return None if quota_us == INFINITY_US else quota_us / 1000
+        quota_us = await self._bus.number(_checked(target), QUOTA)
+        if quota_us == INFINITY_US:  # then there need not be a file that says so
+            return None
+        cgroup = await self._bus.text(target, CGROUP)
+        return self._cgroups.read_millicores(cgroup) if cgroup else quota_us / 1000
 
     async def _missing(self, target: str, quota_us: int) -> dict[str, int]:
-        wanted = {QUOTA: quota_us}
-        if self._period_us is not None:
-            wanted[PERIOD] = self._period_us
-        return {name: value for name, value in wanted.items() if await self._bus.get(target, name) != value}
+        """Return the properties that are to be set."""
+        missing = {}
+        in_force = await self.read(target)
+        is_held = in_force is not None and abs(in_force - quota_us / 1000) <= _TOLERANCE_MILLICORES
+        # What systemd believes counts as well: it is what a daemon-reload brings back.
+        if not is_held or await self._bus.number(target, QUOTA) != quota_us:
+            missing[QUOTA] = quota_us
+        if self._period_us is not None and await self._bus.number(target, PERIOD) != self._period_us:
+            missing[PERIOD] = self._period_us
+        return missing
 
 
 @asynccontextmanager
@@ -106,7 +122,7 @@ async def opened(settings: ActuatorSettings, _: Context) -> AsyncIterator[Driver
     own = settings.systemd
     bus = SystemdBus(own.address, own.timeout_s)
     try:
-        yield SystemdDriver(bus, own.period_us)
+        yield SystemdDriver(bus, CgroupCpu(Path(own.root)), own.period_us)
     finally:
         await bus.close()
 

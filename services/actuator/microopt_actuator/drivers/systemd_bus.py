@@ -56,19 +56,18 @@ class SystemdBus:
         self._bus: MessageBus | None = None
         self._watch: asyncio.Task[None] | None = None
 
-    async def get(self, unit: str, name: str) -> int:
-        """Return a property of a unit that systemd has loaded; it must be a number.
+    async def number(self, unit: str, name: str) -> int:
+        """Return a property, a number, of a unit that systemd has loaded.
 
         Raises:
             TemporaryError: the unit is not loaded, or systemd does not answer.
             PermanentError: it may not be asked, or knows no such property.
         """
-        (path,) = await self._call(unit, PATH, MANAGER, "GetUnit", "s", [unit])
-        interface = f"{NAME}.{unit.rpartition('.')[2].capitalize()}"
-        (value,) = await self._call(unit, path, PROPERTIES, "Get", "ss", [interface, name])
-        if not isinstance(value, Variant) or value.signature != "t":
-            raise PermanentError(f"systemd unit {unit}: {name} is {value!r}, not a number; is this systemd?")
-        return int(value.value)
+        return int(await self._property(unit, name, "t"))
+
+    async def text(self, unit: str, name: str) -> str:
+        """Return a property, a text, of a unit that systemd has loaded; errors as of `number`."""
+        return str(await self._property(unit, name, "s"))
 
     async def set_runtime(self, unit: str, properties: Mapping[str, int]) -> None:
         """Set properties of a unit until the next boot.
@@ -87,6 +86,16 @@ class SystemdBus:
             bus.disconnect()
         if self._watch is not None:
             await self._watch
+
+    async def _property(self, unit: str, name: str, signature: str) -> Any:
+        (path,) = await self._call(unit, PATH, MANAGER, "GetUnit", "s", [unit])
+        interface = f"{NAME}.{unit.rpartition('.')[2].capitalize()}"
+        (value,) = await self._call(unit, path, PROPERTIES, "Get", "ss", [interface, name])
+        if not isinstance(value, Variant) or value.signature != signature:
+            raise PermanentError(
+                f"systemd unit {unit}: {name} is {value!r}, which is not systemd's; what is on this bus?"
+            )
+        return value.value
 
     async def _call(
         self, unit: str, path: str, interface: str, member: str, signature: str, body: list[Any]
