@@ -1,4 +1,4 @@
-"""The cgroup driver on a kernel with cgroup v2, whichever kernel this machine runs: Debian's user-mode-linux.
+"""Drivers on a kernel with cgroup v2 and under systemd, whatever this machine runs: Debian's user-mode-linux.
 
 It boots on this machine's own files, read only, in a few seconds; what runs in it has a file system of its own.
 """
@@ -27,21 +27,33 @@ BOOT = (
     "con0=fd:0,fd:1",
     "quiet",
 )
-INIT = """#!/bin/sh
+MOUNTS = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs tmp /mnt
 mount -t cgroup2 cgroup /sys/fs/cgroup
-echo +cpu > /sys/fs/cgroup/cgroup.subtree_control
+"""
+PYTEST = """#!/bin/sh
 export HOME=/mnt TMPDIR=/mnt PATH=/usr/sbin:/usr/bin:/sbin:/bin CI=true PYTHONDONTWRITEBYTECODE=1 NO_COLOR=1
-export PYTHONPATH={path}
+export PYTHONPATH={path} PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 cd {repository}
-echo "kernel $(uname -r), cgroup $(stat -f -c %T /sys/fs/cgroup)"
-{python} -m pytest -q -p no:cacheprovider -p no:randomly --basetemp=/mnt/pytest {tests}
+echo "kernel $(uname -r), cgroup $(stat -f -c %T /sys/fs/cgroup), process 1 $(cat /proc/1/comm)"
+{python} -m pytest -q -p pytest_asyncio.plugin -p pytest_timeout -p no:cacheprovider --basetemp=/mnt/pytest {tests}
 echo "status $?"
 echo o > /proc/sysrq-trigger
 sleep 60
 """
+
+SYSTEMD = "/lib/systemd/systemd"
+UNITS = {
+    "test.target": "[Unit]\nRequires=dbus.socket dbus.service gnb.service check.service\nWants=mentioned.service",
+    "dbus.socket": "[Socket]\nListenStream=/run/dbus/system_bus_socket",
+    "dbus.service": "[Service]\nExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile",
+    "gnb.service": "[Service]\nExecStart=/bin/sleep 1000",
+    "check.service": "[Unit]\nAfter=dbus.service gnb.service\n[Service]\nExecStart={run}\nStandardOutput=tty\n"
+    "StandardError=tty\nTTYPath=/dev/console",
+}
+"""What such a host runs; the names of D-Bus's are those by which systemd knows it."""
 
 
 @pytest.fixture(scope="module")
@@ -56,30 +68,70 @@ def uml():
     return found
 
 
-@pytest.mark.timeout(300)
-def test_cpu_is_limited_on_a_kernel_with_cgroup_v2(uml, tmp_path):
-    init = tmp_path / "init"
-    tests = REPOSITORY / "tests" / "integration" / "test_cgroup_kernel.py"
-    init.write_text(
-        INIT.format(
-            path=shlex.quote(":".join(entry for entry in sys.path if entry)),
-            repository=shlex.quote(str(REPOSITORY)),
-            python=shlex.quote(sys.executable),
-            tests=shlex.quote(str(tests)),
-        )
-    )
-    init.chmod(0o755)
+def boot(uml: str, folder: Path, init: Path) -> str:
+    """Boot until it ends itself, and return what it said on its console."""
     done = subprocess.run(
         [uml, *BOOT, f"init={init}"],
-        cwd=tmp_path,
-        env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]},
+        cwd=folder,
+        env={"HOME": str(folder), "TMPDIR": str(folder), "PATH": os.environ["PATH"]},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    assert "cgroup cgroup2fs" in done.stdout, done.stdout + done.stderr
-    assert "status 0" in done.stdout.splitlines(), done.stdout
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 10
-    assert "skipped" not in done.stdout
+    return done.stdout + done.stderr
+
+
+def script(file: Path, text: str) -> Path:
+    file.write_text(text)
+    file.chmod(0o755)
+    return file
+
+
+def pytest_script(file: Path, tests: str) -> Path:
+    """Write the script that runs a file of tests and ends the machine."""
+    text = PYTEST.format(
+        path=shlex.quote(":".join(entry for entry in sys.path if entry)),
+        repository=shlex.quote(str(REPOSITORY)),
+        python=shlex.quote(sys.executable),
+        tests=shlex.quote(str(REPOSITORY / "tests" / "integration" / tests)),
+    )
+    return script(file, text)
+
+
+def assert_passed(said: str, at_least: int) -> None:
+    assert "status 0" in said.splitlines(), said
+    assert int(re.search(r"(\d+) passed", said)[1]) >= at_least
+    assert "skipped" not in said
+
+
+@pytest.mark.timeout(300)
+def test_cpu_is_limited_on_a_kernel_with_cgroup_v2(uml, tmp_path):
+    run = pytest_script(tmp_path / "run", "test_cgroup_kernel.py")
+    more = "echo +cpu > /sys/fs/cgroup/cgroup.subtree_control"
+    said = boot(uml, tmp_path, script(tmp_path / "init", f"{MOUNTS}{more}\nexec {shlex.quote(str(run))}\n"))
+    assert "cgroup cgroup2fs" in said, said
+    assert_passed(said, at_least=10)
+
+
+@pytest.mark.timeout(300)
+def test_cpu_is_limited_by_systemd(uml, tmp_path):
+    assert Path(SYSTEMD).exists(), f"{SYSTEMD} is missing: scripts/setup.sh installs it"
+    run = pytest_script(tmp_path / "run", "on_systemd.py")
+    units = tmp_path / "units"
+    units.mkdir()
+    for name, text in UNITS.items():
+        unit = f"[Unit]\nDefaultDependencies=no\n{text.format(run=run)}\n"
+        (units / name).write_text(unit)
+    (units / "masked.service").symlink_to("/dev/null")
+    more = "\n".join(
+        [
+            "mount -t tmpfs run /run",
+            f"export SYSTEMD_UNIT_PATH={shlex.quote(str(units))}:",  # the colon adds the usual folders
+            f"exec {SYSTEMD} --unit=test.target --log-target=console --log-level=warning --show-status=0",
+        ]
+    )
+    said = boot(uml, tmp_path, script(tmp_path / "init", f"{MOUNTS}{more}\n"))
+    assert "process 1 systemd" in said, said
+    assert_passed(said, at_least=10)
