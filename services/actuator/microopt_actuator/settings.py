@@ -29,6 +29,20 @@ class SystemdSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     period_us: int | None = None
 
 
+class KubernetesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the driver `kubernetes` reaches the API, and how long it waits for kubelets."""
+
+    kubeconfig: str = ""
+    """Empty is the service account in a pod, elsewhere `$KUBECONFIG` or `~/.kube/config`."""
+    context: str = ""
+    """One of the kubeconfig's; empty is its current one."""
+    timeout_s: _Seconds = 2.0
+    settle_s: _Seconds = 4.0
+    """How long a kubelet may take before an attempt counts as failed; it goes on, and so does the reading."""
+    allow_restart: bool = False
+    """Resize also containers whose resizePolicy restarts them for it."""
+
+
 class TestbedDriverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the driver `testbed` asks."""
 
@@ -45,4 +59,5 @@ class ActuatorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Plan, read and log what would be written; nothing is written, reported or remembered."""
     cgroup: CgroupSettings = CgroupSettings()
     systemd: SystemdSettings = SystemdSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     testbed: TestbedDriverSettings = TestbedDriverSettings()
