@@ -32,7 +32,8 @@ class FakeKubernetes:
     """Pods of one cluster; `requests` are those that came, by method, path and body.
 
     `allowed` is what the account may do, `broken` a status with which everything is answered, `has_resize` whether
-    the server is new enough, and `refuses` what an admission plugin has against every resize.
+    the server is new enough, `refuses` what an admission plugin has against every resize, and `before_patch` what
+    happens between a look at a pod and the patch that comes next.
     """
 
     def __init__(self):
@@ -44,7 +45,7 @@ class FakeKubernetes:
         self.broken = None
         self.refuses = ""
         self.hangs = False
-        self.conflicts = 0
+        self.before_patch = []
         self.kubelet = Kubelet(self.touch)
         self._pods = {}
         self._version = 1000
@@ -126,7 +127,7 @@ class FakeKubernetes:
                 "reason": error.reason,
                 "code": code,
             }
-        body = json.loads(raw) if raw.startswith(b"{") else raw
+        body = json.loads(raw) if raw and code == 200 else raw
         self.requests.append((request.method, request.path_qs, body, code))
         return web.json_response(content, status=code)
 
@@ -155,6 +156,8 @@ class FakeKubernetes:
             raise Refused(
                 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
             )
+        if verb == "patch" and self.before_patch:
+            self.before_patch.pop()()
         if (namespace, name) not in self._pods:
             raise Refused(404, "NotFound", f'pods "{name}" not found')
         pod = self._pods[namespace, name]
@@ -199,9 +202,6 @@ class FakeKubernetes:
             patch = json.loads(raw)
         except ValueError as error:
             raise Refused(400, "BadRequest", f"error decoding patch: {error}") from error
-        if self.conflicts:
-            self.conflicts -= 1
-            self.touch(pod)
         check_version(pod, patch)
         after = merged(pod, patch)
         if not sub:

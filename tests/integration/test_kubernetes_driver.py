@@ -200,12 +200,13 @@ async def test_a_kubelet_that_fails_is_quoted(cluster, driving):
             await hold(driver, TARGET, 300.0)
 
 
-async def test_after_a_resize_that_can_never_be_another_one_is_put_in_force(cluster, driving):
+@pytest.mark.parametrize("dated", [True, False])
+async def test_after_a_resize_that_can_never_be_another_one_is_put_in_force(cluster, driving, dated):
     cluster.add()
     cluster.kubelet.capacity = 2000
     cluster.kubelet.delay_s = 0.1  # meanwhile the condition is still that of the first
-    cluster.kubelet.dates_conditions = False
-    async with driving(settle_s=0.5) as driver:
+    cluster.kubelet.dates_conditions = dated
+    async with driving(settle_s=1.0) as driver:
         with pytest.raises(PermanentError, match="infeasible"):
             await hold(driver, TARGET, 3000.0)
         write = await hold(driver, TARGET, 1500.0)

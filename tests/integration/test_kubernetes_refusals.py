@@ -1,5 +1,6 @@
 """The driver `kubernetes` where pods are gone or the API refuses, and its credentials."""
 
+import traceback
 from functools import partial
 
 import pytest
@@ -56,8 +57,8 @@ async def test_a_selector_that_is_too_wide_is_refused(cluster, driving):
 
 
 async def test_a_pod_that_was_written_meanwhile_is_looked_at_again(cluster, driving):
-    cluster.add()
-    cluster.conflicts = 2
+    pod = cluster.add()
+    cluster.before_patch = [lambda: cluster.touch(pod)] * 2
     async with driving() as driver:
         write = await hold(driver, TARGET, 300.0)
         assert write.is_held_by(await driver.read(TARGET))
@@ -65,11 +66,21 @@ async def test_a_pod_that_was_written_meanwhile_is_looked_at_again(cluster, driv
 
 
 async def test_a_pod_that_is_written_all_the_time_is_left_for_later(cluster, driving):
-    cluster.add()
-    cluster.conflicts = 3
+    pod = cluster.add()
+    cluster.before_patch = [lambda: cluster.touch(pod)] * 3
     async with driving() as driver:
         with pytest.raises(TemporaryError, match="409: Operation cannot be fulfilled"):
             await hold(driver, TARGET, 300.0)
+
+
+async def test_a_pod_that_was_replaced_meanwhile_is_not_resized_by_what_was_seen_of_the_former(cluster, driving):
+    cluster.add(limit="1")
+    cluster.before_patch = [lambda: cluster.add(request="1", limit="1", memory=("1Gi", "1Gi"))]
+    async with driving() as driver:
+        with pytest.raises(TemporaryError, match="pod upf-0 was replaced meanwhile"):
+            await hold(driver, TARGET, 300.0)
+        write = await hold(driver, TARGET, 300.0)
+        assert write.is_held_by(await driver.read(TARGET))
 
 
 # --- an API that refuses ----------------------------------------------------------------------------------------
@@ -135,6 +146,28 @@ async def test_an_api_that_does_not_answer_is_waited_for_no_longer_than_told(clu
             await driver.read(TARGET)
 
 
+async def test_a_pod_that_goes_while_it_is_resized_may_come_back(cluster, driving):
+    cluster.add()
+    cluster.before_patch = [lambda: cluster.remove("upf-0")]
+    async with driving() as driver:
+        with pytest.raises(TemporaryError, match=r'get pod: 404: pods "upf-0" not found'):
+            await hold(driver, TARGET, 300.0)
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(cluster, driving):
+    cluster.add()["metadata"]["annotations"] = {"note": "x" * (17 << 20)}
+    async with driving() as driver:
+        with pytest.raises(TemporaryError, match="an answer of more than 16777216 bytes"):
+            await driver.read(TARGET)
+
+
+async def test_an_answer_that_is_no_pod_is_said_to_be_none(cluster, driving):
+    del cluster.add()["spec"]["containers"]
+    async with driving() as driver:
+        with pytest.raises(TemporaryError, match=r"get pod: the answer is no Pod: .*`containers`"):
+            await driver.read(TARGET)
+
+
 async def test_an_api_that_is_away_is_found_once_it_is_back(tmp_path):
     cluster = FakeKubernetes()
     cluster.add()
@@ -167,7 +200,13 @@ async def test_credentials_that_were_renewed_are_taken_up(cluster, driving, tmp_
         ("", "cannot be used"),
         ("- 1", "cannot be used"),
         ("{", "cannot be used"),
-        (f"users: [{{name: microopt, user: {{tokn: {TOKEN}}}}}]", "cannot be used"),
+        (
+            "current-context: here\n"
+            "contexts: [{name: here, context: {cluster: one, user: microopt}}]\n"
+            "clusters: [{name: one, cluster: {server: 'http://127.0.0.1:1'}}]\n"
+            f"users: [{{name: microopt, token: {TOKEN}}}]",
+            "cannot be used: Invalid kube-config file. Expected key user in",
+        ),
     ],
 )
 async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path, driving, text, error):
@@ -177,7 +216,7 @@ async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path, driving, text
     with pytest.raises(ConfigError, match=rf"^kubeconfig \S*broken:? {error}") as caught:
         async with driving(kubeconfig=str(path)):
             pass
-    assert TOKEN not in str(caught.value)
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_a_context_that_the_kubeconfig_does_not_have_is_named(driving):
