@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from microopt_actuator.bindings import Binding
+from microopt_actuator.drivers.onos_settings import OnosSettings
 
 _Seconds = Annotated[float, Meta(gt=0.0, le=3600.0)]
 
@@ -60,4 +61,5 @@ class ActuatorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cgroup: CgroupSettings = CgroupSettings()
     systemd: SystemdSettings = SystemdSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
+    onos: OnosSettings = OnosSettings()
     testbed: TestbedDriverSettings = TestbedDriverSettings()
