@@ -12,6 +12,10 @@ from microopt.settings import LogSettings, Settings
 from microopt_actuator.agent import build
 from microopt_actuator.check.look import look
 from microopt_actuator.check.report import lines
+from microopt_actuator.conformance.report import Outcome, summary
+from microopt_actuator.conformance.report import lines as outcome_lines
+from microopt_actuator.conformance.run import Values, conform
+from microopt_actuator.registry import REAL_DRIVERS
 
 _config = click.option(
     "--config",
@@ -49,5 +53,40 @@ def check(config: Path | None, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(report)))
     else:
         click.echo("\n".join(lines(report)))
+    if not report.ok:
+        raise SystemExit(1)
+
+
+@actuator.command()
+@click.argument("driver", type=click.Choice(REAL_DRIVERS))
+@click.option("--target", required=True, help="What to try it on, in the driver's notation; it gets other values.")
+@click.option("--low", type=float, help="The lower of two values to put in force [default: half of the present].")
+@click.option("--high", type=float, help="The higher one [default: the present].")
+@click.option("--after", type=float, help="What to leave in force where there is no value now.")
+@_config
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def conformance(
+    driver: str,
+    target: str,
+    low: float | None,
+    high: float | None,
+    after: float | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Try a driver on a real target: does it do what the actuator relies on?
+
+    The target gets two values in turns and at last the one that it has now, also after Ctrl-C. Let no actuator
+    hold it meanwhile, which would put its own back. Exit status 1: a check failed.
+    """
+    settings = Settings.load(config)
+    log.configure(LogSettings(level="error"), agent="cli")  # the report says what matters
+
+    def say(outcome: Outcome) -> None:
+        if not as_json:
+            click.echo("\n".join(outcome_lines(outcome)))
+
+    report = asyncio.run(conform(settings, driver, target, Values(low, high, after), say))
+    click.echo(msgspec.json.format(msgspec.json.encode(report)) if as_json else summary(report))
     if not report.ok:
         raise SystemExit(1)

@@ -11,6 +11,8 @@ from microopt_actuator.settings import ActuatorSettings
 
 DRIVERS: Final = ("cgroup", "kubernetes", "onos", "record", "systemd", "tc", "testbed")
 """Each is a module of `drivers` with a function `opened`."""
+REAL_DRIVERS: Final = tuple(name for name in DRIVERS if name not in ("record", "testbed"))
+"""Those that set something outside microopt, on which `microopt actuator conformance` tries them."""
 
 
 class _Module(Protocol):

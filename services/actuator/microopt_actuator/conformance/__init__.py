@@ -1,0 +1,1 @@
+"""`microopt actuator conformance`: whether a driver keeps its contract on a real thing."""

@@ -1,0 +1,307 @@
+"""`microopt actuator conformance`: real drivers pass, and one that breaks a rule is found out."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from fakes.onos import PASSWORD, FakeOnos
+from microopt.errors import ConfigError, PermanentError, TemporaryError
+from microopt.settings import Settings
+from microopt.testing import eventually
+from microopt_actuator.cli import actuator as command
+from microopt_actuator.conformance import checks
+from microopt_actuator.conformance.run import Values, conform, try_out
+from microopt_actuator.drivers.base import Write
+
+DEVICE = "of:0000000000000050"
+ALL = ["read", *(name for name, _ in checks.CHECKS), "put back"]
+
+
+def ignore(_):
+    pass
+
+
+# --- drivers that keep the contract -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def fake():
+    async with FakeOnos(DEVICE) as server:
+        yield server
+
+
+@pytest.fixture
+def onos_table(fake, tmp_path):
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    queues = [{"id": 1, "mbps": 5.0}, {"id": 2, "mbps": 10.0}, {"id": 3, "mbps": 40.0}]
+    flows = {
+        "metered": {"device": DEVICE, "selector": {"ipv4_src": "10.10.3.1/32"}},
+        "queued": {"device": DEVICE, "selector": {"ipv4_src": "10.10.3.2/32"}, "queues": queues},
+    }
+    return {"actuator": {"onos": {"url": fake.url, "password_file": str(password), "flows": flows}}}
+
+
+@pytest.mark.parametrize(("target", "after", "left"), [("metered", 20.0, [20_000]), ("queued", 10.0, [2])])
+async def test_the_driver_for_onos_keeps_the_contract(fake, onos_table, target, after, left):
+    settings = Settings(onos_table, "test")
+    report = await conform(settings, "onos", target, Values(5.0, 40.0, after), ignore)
+    assert report.ok, report
+    assert [outcome.check for outcome in report.outcomes] == ALL
+    assert left in (fake.rates(DEVICE), fake.queues(DEVICE))
+    again = await conform(settings, "onos", target, Values(), ignore)
+    assert again.ok, again
+    assert (again.before, left in (fake.rates(DEVICE), fake.queues(DEVICE))) == (after, True)
+
+
+@contextmanager
+def kernel_cgroup():
+    """Make a cgroup on the kernel of this machine."""
+    mounts = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpu,cpuacct"))
+    root = next(one for one in mounts if (one / "cgroup.controllers").exists() or (one / "cpu.shares").exists())
+    directory = root / f"microopt-conformance-{os.getpid()}"
+    directory.mkdir()
+    try:
+        yield f"/{directory.name}"
+    finally:
+        directory.rmdir()
+
+
+@pytest.mark.root
+async def test_the_driver_for_cgroups_keeps_the_contract_on_this_kernel():
+    with kernel_cgroup() as target:
+        report = await conform(Settings({}, "test"), "cgroup", target, Values(500.0, 1234.5, 4000.0), ignore)
+        assert report.ok, report
+        assert [outcome.check for outcome in report.outcomes] == ALL
+        again = await conform(Settings({}, "test"), "cgroup", target, Values(), ignore)
+        assert (again.ok, again.before) == (True, 4000.0)
+
+
+# --- drivers that do not ----------------------------------------------------------------------------------------
+
+
+class Shelf:
+    """A driver over a dict that keeps the contract; two of them see each other's writes."""
+
+    name = "shelf"
+    unit = "Mbit/s"
+
+    def __init__(self, values):
+        self.values = values
+        self.tolerance = 0.5
+
+    async def plan(self, target, value):
+        self.known(target)
+        if not 0 < value < 1e6:
+            raise PermanentError(f"{value} is no rate")
+        steps = () if self.values[target] == value else (f"{target} = {value:g}",)
+        return Write(target, value, value, self.tolerance, steps)
+
+    async def apply(self, write):
+        self.values[write.target] = write.value
+
+    async def read(self, target):
+        self.known(target)
+        return self.values[target]
+
+    def known(self, target):
+        if target not in self.values:
+            raise PermanentError(f"{target} is not there")
+
+
+class PlansByWriting(Shelf):
+    async def plan(self, target, value):
+        write = await super().plan(target, value)
+        self.values[target] = value
+        return write
+
+
+class Rounds(Shelf):
+    async def apply(self, write):
+        self.values[write.target] = write.value // 10 * 10
+
+
+class WritesAgain(Shelf):
+    async def plan(self, target, value):
+        write = await super().plan(target, value)
+        return Write(target, value, write.holds, write.tolerance, ("write it again",))
+
+
+class Remembers(Shelf):
+    def __init__(self, values):
+        super().__init__(values)
+        self.own = dict(values)
+
+    async def apply(self, write):
+        await super().apply(write)
+        self.own[write.target] = write.value
+
+    async def read(self, target):
+        self.known(target)
+        return self.own[target]
+
+
+class TakesAnyTarget(Shelf):
+    async def read(self, target):
+        return self.values.get(target)
+
+
+class TakesAnyValue(Shelf):
+    async def plan(self, target, value):
+        self.known(target)
+        return Write(target, value, value, 0.5, () if self.values[target] == value else ("write",))
+
+
+class SaysNothing(Shelf):
+    def known(self, target):
+        if target not in self.values:
+            raise PermanentError("")
+
+
+class Crashes(Shelf):
+    async def apply(self, write):
+        if write.value == 5.0:
+            raise KeyError(write.target)
+        await super().apply(write)
+
+
+async def tried(kind, values=None, *, before=20.0):
+    shelf = {"a": before}
+    return shelf, await try_out(kind(shelf), kind(shelf), "a", values or Values(5.0, 15.0), ignore)
+
+
+async def test_a_driver_that_keeps_the_contract_leaves_what_it_found():
+    shelf, report = await tried(Shelf, Values())
+    assert (report.ok, shelf) == (True, {"a": 20.0})
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "said"),
+    [
+        (PlansByWriting, "plan writes nothing", "20 was in force, and 5 is after a mere plan"),
+        (Rounds, "apply high", "15 was applied, which shows as 15 ± 0.5; 10 is read"),
+        (WritesAgain, "apply again", "still has steps: write it again"),
+        (Remembers, "drift is seen", "15 is read"),
+        (TakesAnyTarget, "wrong target", "'a-microopt-none' was read instead of refused"),
+        (TakesAnyValue, "wrong values", "nan was planned instead of refused"),
+        (SaysNothing, "wrong target", "without a word"),
+        (Crashes, "apply low", "KeyError('a')"),
+    ],
+)
+async def test_a_driver_that_breaks_a_rule_is_found_out_and_the_value_put_back(kind, check, said):
+    shelf, report = await tried(kind)
+    assert not report.ok
+    (outcome,) = [outcome for outcome in report.outcomes if outcome.check == check]
+    assert not outcome.ok
+    assert said in outcome.said
+    assert shelf == {"a": 20.0}
+
+
+async def test_a_temporary_error_is_waited_out():
+    class Slow(Shelf):
+        failures = 0
+
+        async def apply(self, write):
+            Slow.failures += 1
+            if Slow.failures == 1:
+                raise TemporaryError("not confirmed yet")
+            await super().apply(write)
+
+    _, report = await tried(Slow)
+    assert report.ok
+
+
+async def test_a_target_that_cannot_be_read_is_not_written():
+    shelf = {"a": 20.0}
+    report = await try_out(Shelf(shelf), Shelf(shelf), "b", Values(), ignore)
+    assert [(outcome.check, outcome.said) for outcome in report.outcomes] == [("read", "b is not there")]
+    assert not report.ok
+
+
+@pytest.mark.parametrize(
+    ("before", "values", "error"),
+    [
+        (None, Values(5.0, 15.0), "no value is in force, which a driver cannot put back; say with --after"),
+        (20.0, Values(low=20.0), "--low 20 is not below --high 20"),
+        (20.0, Values(low=float("nan")), "--low nan is not below"),
+    ],
+)
+async def test_values_that_cannot_be_tried_are_refused_before_anything_is_written(before, values, error):
+    shelf = {"a": before}
+    with pytest.raises(ConfigError, match=error):
+        await try_out(Shelf(shelf), Shelf(shelf), "a", values, ignore)
+    assert shelf == {"a": before}
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pod(tmp_path):
+    """Make the files of a v2 hierarchy with one pod, whose limit is 4 cores; return its limit and a config."""
+    limit = tmp_path / "cgroup" / "pods" / "a" / "cpu.max"
+    limit.parent.mkdir(parents=True)
+    (tmp_path / "cgroup" / "cgroup.controllers").write_text("cpu\n")
+    (limit.parent.parent / "cpu.max").write_text("max 100000\n")
+    limit.write_text("400000 100000\n")
+    config = tmp_path / "microopt.yaml"
+    config.write_bytes(msgspec.yaml.encode({"actuator": {"cgroup": {"root": str(tmp_path / "cgroup")}}}))
+    return limit, config
+
+
+def invoke(config, *arguments):
+    return CliRunner().invoke(command, ["conformance", "cgroup", "--config", str(config), *arguments])
+
+
+def test_the_command_says_a_line_for_each_check_and_puts_the_value_back(pod):
+    limit, config = pod
+    done = invoke(config, "--target", "/pods/a", "--low", "1000")
+    assert done.exit_code == 0, done.output
+    told = [line.split(" s  ", 1)[1] for line in done.output.splitlines() if line.startswith("✓")]
+    assert [line.split(":")[0] for line in told] == ALL
+    assert told[0] == "read: 4000 is in force"
+    assert f"              {limit}: 100000 100000" in done.output.splitlines()
+    assert done.output.splitlines()[-1] == "9 checks passed: cgroup keeps its contract at /pods/a"
+    assert limit.read_text().strip() == "400000 100000"
+
+
+def test_the_command_ends_with_status_1_if_a_check_failed_and_has_a_form_for_programs(pod):
+    _, config = pod
+    done = invoke(config, "--target", "/pods/b")
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1] == "1 of 1 checks failed: read"
+    as_json = invoke(config, "--target", "/pods/b", "--json")
+    assert as_json.exit_code == 1
+    report = msgspec.json.decode(as_json.output)
+    assert (report["driver"], report["target"], report["unit"]) == ("cgroup", "/pods/b", "millicores")
+    assert [outcome["ok"] for outcome in report["outcomes"]] == [False]
+
+
+async def test_ctrl_c_puts_the_value_back(fake, onos_table, tmp_path):
+    settings = Settings(onos_table, "test")
+    await conform(settings, "onos", "metered", Values(5.0, 40.0, 20.0), ignore)
+    config = tmp_path / "microopt.yaml"
+    config.write_bytes(msgspec.yaml.encode(onos_table))
+    fake.requests.clear()
+    fake.polls = False
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", "from microopt_actuator.cli import actuator; actuator()"),
+        *("conformance", "onos", "--target", "metered", "--config", str(config)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await eventually(lambda: f"POST meters/{DEVICE}" in fake.writes)
+    process.send_signal(signal.SIGINT)
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert "put back: 20 is read" in said.decode()
+    assert "apply high" not in said.decode()
+    assert fake.rates(DEVICE) == [20_000]
