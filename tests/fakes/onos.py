@@ -67,13 +67,16 @@ class Device:
     def poll_meters(self):
         used = [instructions.get("METER") for instructions in self.table.values()]
         self.references = {number: used.count(number) for number in self.meters}
-        for number in self.meters:
-            if number in self.meter_table:
+        for number in list(self.meters):
+            if self.meter_states[number] == "PENDING_REMOVE":
+                for kept in (self.meters, self.meter_states, self.references):
+                    kept.pop(number, None)
+            elif number in self.meter_table:
                 self.meter_states[number] = "ADDED"
 
     def delete_meter(self, number):
-        for kept in (self.meters, self.meter_states, self.references):
-            kept.pop(number, None)
+        if number in self.meters:
+            self.meter_states[number] = "PENDING_REMOVE"
         self.meter_table.discard(number)
         self.table = {place: what for place, what in self.table.items() if what.get("METER") != number}
 
@@ -142,6 +145,11 @@ class FakeOnos:
         """Return the rates in kbit/s that the switch polices by, one for each flow with a meter."""
         has = self.devices[device]
         return [has.meters[what["METER"]]["bands"][0]["rate"] for what in has.table.values() if "METER" in what]
+
+    def meters(self, device):
+        """Return the ids of the meters that are not about to go."""
+        states = self.devices[device].meter_states
+        return sorted(number for number, state in states.items() if state != "PENDING_REMOVE")
 
     def queues(self, device):
         return [what["QUEUE"] for what in self.devices[device].table.values() if "QUEUE" in what]

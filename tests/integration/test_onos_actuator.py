@@ -173,4 +173,4 @@ async def test_an_actuator_that_was_killed_between_make_and_break_goes_on_from_t
         await allocate(bus, 3, 40.0)
         await reaches(bus, 3, "verified")
     assert fake.rates(DEVICE) == [40_000]
-    assert len(fake.devices[DEVICE].meters) == 1
+    assert len(fake.meters(DEVICE)) == 1

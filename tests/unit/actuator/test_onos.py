@@ -181,6 +181,8 @@ def test_a_meter_that_two_flows_share_is_left_to_the_other():
         meter(9, appId="org.example"),
         meter(9, unit="PKTS_PER_SEC"),
         meter(9, state="PENDING_ADD"),
+        meter(9, 20_000, state="PENDING_REMOVE"),
+        msgspec.convert({"id": "9", "unit": "KB_PER_SEC", "bands": []}, MeterEntry),
     ],
 )
 def test_a_meter_that_does_not_look_like_ours_is_left_alone(left):

@@ -52,6 +52,8 @@ class OnosDriver:
         self._api = api
         self._in_hand: dict[str, tuple[str, set[int]]] = {}
         """The meters that a target's change is at work with, and their device: no other change may take them."""
+        self._found: dict[str, int] = {}
+        """The ids under which targets' flows were found, which saves a search."""
         self._deciding: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._log = structlog.get_logger("microopt.actuator.onos")
 
@@ -100,7 +102,7 @@ class OnosDriver:
         """
         flow = self._flow(target)
         await self._api.check_device(flow.device)
-        entry = next((one for one in await self._api.flows_of(self._settings.app_id) if one.is_at(flow)), None)
+        entry = await self._find(target, flow)
         hold = entry.in_force(flow) if entry is not None else None
         if hold is None:
             return None
@@ -116,6 +118,18 @@ class OnosDriver:
             there = ", ".join(sorted(self._settings.flows)) or "none at all"
             raise PermanentError(f"onos target {target!r}: no flow of this name in [actuator.onos.flows]: {there}")
         return flow
+
+    async def _find(self, target: str, flow: OnosFlow) -> FlowEntry | None:
+        """Return our entry for `flow`, by the id that it had, or among all of ours: a wiped ONOS gives others."""
+        if (number := self._found.get(target)) is not None:
+            entry = await self._api.flow(flow.device, number)
+            if entry is not None and entry.app_id == self._settings.app_id and entry.is_at(flow):
+                return entry
+        ours = await self._api.flows_of(self._settings.app_id)
+        entry = next((one for one in ours if one.is_at(flow)), None)
+        if entry is not None:
+            self._found[target] = int(entry.id)
+        return entry
 
     async def _look(self, flow: OnosFlow) -> FlowEntry | None:
         await self._api.check_device(flow.device)

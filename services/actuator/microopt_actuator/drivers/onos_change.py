@@ -15,6 +15,7 @@ from microopt.errors import PermanentError
 from microopt_actuator.drivers.onos_model import (
     ADDED,
     MAX_KBPS,
+    PENDING_ADD,
     REST_APP,
     FlowEntry,
     Hold,
@@ -84,7 +85,7 @@ def meter_change(
     pointed = hold.number if hold else None
     used_by_others = {meter for one in flows if one is not entry for meter in one.meter_ids}
     taken = used_by_others | set(in_hand)
-    idle = {one.number: one for one in meters if one.number not in taken and one.app_id == REST_APP}
+    idle = {one.number: one for one in meters if _is_made_by_rest(one) and one.number not in taken}
     fitting = [number for number, one in idle.items() if one.rate == rate]
     # One that is to be shared with nobody: the switch may have flows that ONOS does not show any more.
     unused = [number for number in fitting if idle[number].reference_count == 0]
@@ -178,6 +179,10 @@ def flow_request(flow: OnosFlow, hold: Hold, app_id: str) -> str:
 def request(path: str, body: dict[str, Any]) -> str:
     """Return a request in one line."""
     return f"POST /onos/v1{path} {msgspec.json.encode(body).decode()}"
+
+
+def _is_made_by_rest(meter: MeterEntry) -> bool:
+    return meter.app_id == REST_APP and meter.state in (ADDED, PENDING_ADD)  # else it is going already
 
 
 def _is_left(meter: MeterEntry, burst_ms: int) -> bool:

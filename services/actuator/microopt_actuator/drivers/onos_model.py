@@ -99,16 +99,16 @@ class Band(Struct, frozen=True, rename="camel"):
 
     type: str
     rate: int
-    burst_size: int = 0
+    burst_size: int | None = None
 
 
 class MeterEntry(Struct, frozen=True, rename="camel"):
     """A meter as ONOS has it; only `ADDED` is on the switch."""
 
     id: str
-    app_id: str
-    state: str
     unit: str
+    app_id: str | None = None  # those that ONOS has only seen on a switch have neither owner nor state
+    state: str | None = None
     burst: bool = False
     reference_count: int = 0
     """Flows of the switch that used it when it was asked last."""
@@ -124,7 +124,8 @@ class MeterEntry(Struct, frozen=True, rename="camel"):
         """Return the rate above which it drops; `None` if it does anything else."""
         if self.unit != _KBPS or len(self.bands) != 1 or self.bands[0].type != "DROP":
             return None
-        return MeterRate(self.bands[0].rate, self.bands[0].burst_size if self.burst else 0)
+        burst_kbit = self.bands[0].burst_size if self.burst else None
+        return MeterRate(self.bands[0].rate, burst_kbit or 0)
 
 
 @dataclass(frozen=True, slots=True)
