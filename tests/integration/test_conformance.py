@@ -11,14 +11,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from fakes import drivers
 from fakes.onos import PASSWORD, FakeOnos
-from microopt.errors import ConfigError, PermanentError, TemporaryError
+from microopt.errors import ConfigError
 from microopt.settings import Settings
 from microopt.testing import eventually
 from microopt_actuator.cli import actuator as command
 from microopt_actuator.conformance import checks
 from microopt_actuator.conformance.run import Values, conform, try_out
-from microopt_actuator.drivers.base import Write
 
 DEVICE = "of:0000000000000050"
 ALL = ["read", *(name for name, _ in checks.CHECKS), "put back"]
@@ -87,112 +87,27 @@ async def test_the_driver_for_cgroups_keeps_the_contract_on_this_kernel():
 # --- drivers that do not ----------------------------------------------------------------------------------------
 
 
-class Shelf:
-    """A driver over a dict that keeps the contract; two of them see each other's writes."""
-
-    name = "shelf"
-    unit = "Mbit/s"
-
-    def __init__(self, values):
-        self.values = values
-        self.tolerance = 0.5
-
-    async def plan(self, target, value):
-        self.known(target)
-        if not 0 < value < 1e6:
-            raise PermanentError(f"{value} is no rate")
-        steps = () if self.values[target] == value else (f"{target} = {value:g}",)
-        return Write(target, value, value, self.tolerance, steps)
-
-    async def apply(self, write):
-        self.values[write.target] = write.value
-
-    async def read(self, target):
-        self.known(target)
-        return self.values[target]
-
-    def known(self, target):
-        if target not in self.values:
-            raise PermanentError(f"{target} is not there")
-
-
-class PlansByWriting(Shelf):
-    async def plan(self, target, value):
-        write = await super().plan(target, value)
-        self.values[target] = value
-        return write
-
-
-class Rounds(Shelf):
-    async def apply(self, write):
-        self.values[write.target] = write.value // 10 * 10
-
-
-class WritesAgain(Shelf):
-    async def plan(self, target, value):
-        write = await super().plan(target, value)
-        return Write(target, value, write.holds, write.tolerance, ("write it again",))
-
-
-class Remembers(Shelf):
-    def __init__(self, values):
-        super().__init__(values)
-        self.own = dict(values)
-
-    async def apply(self, write):
-        await super().apply(write)
-        self.own[write.target] = write.value
-
-    async def read(self, target):
-        self.known(target)
-        return self.own[target]
-
-
-class TakesAnyTarget(Shelf):
-    async def read(self, target):
-        return self.values.get(target)
-
-
-class TakesAnyValue(Shelf):
-    async def plan(self, target, value):
-        self.known(target)
-        return Write(target, value, value, 0.5, () if self.values[target] == value else ("write",))
-
-
-class SaysNothing(Shelf):
-    def known(self, target):
-        if target not in self.values:
-            raise PermanentError("")
-
-
-class Crashes(Shelf):
-    async def apply(self, write):
-        if write.value == 5.0:
-            raise KeyError(write.target)
-        await super().apply(write)
-
-
 async def tried(kind, values=None, *, before=20.0):
     shelf = {"a": before}
     return shelf, await try_out(kind(shelf), kind(shelf), "a", values or Values(5.0, 15.0), ignore)
 
 
 async def test_a_driver_that_keeps_the_contract_leaves_what_it_found():
-    shelf, report = await tried(Shelf, Values())
+    shelf, report = await tried(drivers.Shelf, Values())
     assert (report.ok, shelf) == (True, {"a": 20.0})
 
 
 @pytest.mark.parametrize(
     ("kind", "check", "said"),
     [
-        (PlansByWriting, "plan writes nothing", "20 was in force, and 5 is after a mere plan"),
-        (Rounds, "apply high", "15 was applied, which shows as 15 ± 0.5; 10 is read"),
-        (WritesAgain, "apply again", "still has steps: write it again"),
-        (Remembers, "drift is seen", "15 is read"),
-        (TakesAnyTarget, "wrong target", "'a-microopt-none' was read instead of refused"),
-        (TakesAnyValue, "wrong values", "nan was planned instead of refused"),
-        (SaysNothing, "wrong target", "without a word"),
-        (Crashes, "apply low", "KeyError('a')"),
+        (drivers.PlansByWriting, "plan writes nothing", "20 was in force, and 5 is after a mere plan"),
+        (drivers.Rounds, "apply high", "15 was applied, which shows as 15 ± 0.5; 10 is read"),
+        (drivers.WritesAgain, "apply again", "still has steps: write it again"),
+        (drivers.Remembers, "drift is seen", "15 is read"),
+        (drivers.TakesAnyTarget, "wrong target", "'a-microopt-none' was read instead of refused"),
+        (drivers.TakesAnyValue, "wrong values", "nan was planned instead of refused"),
+        (drivers.SaysNothing, "wrong target", "without a word"),
+        (drivers.Crashes, "apply low", "KeyError('a')"),
     ],
 )
 async def test_a_driver_that_breaks_a_rule_is_found_out_and_the_value_put_back(kind, check, said):
@@ -205,22 +120,13 @@ async def test_a_driver_that_breaks_a_rule_is_found_out_and_the_value_put_back(k
 
 
 async def test_a_temporary_error_is_waited_out():
-    class Slow(Shelf):
-        failures = 0
-
-        async def apply(self, write):
-            Slow.failures += 1
-            if Slow.failures == 1:
-                raise TemporaryError("not confirmed yet")
-            await super().apply(write)
-
-    _, report = await tried(Slow)
+    _, report = await tried(drivers.ConfirmsLate)
     assert report.ok
 
 
 async def test_a_target_that_cannot_be_read_is_not_written():
     shelf = {"a": 20.0}
-    report = await try_out(Shelf(shelf), Shelf(shelf), "b", Values(), ignore)
+    report = await try_out(drivers.Shelf(shelf), drivers.Shelf(shelf), "b", Values(), ignore)
     assert [(outcome.check, outcome.said) for outcome in report.outcomes] == [("read", "b is not there")]
     assert not report.ok
 
@@ -236,7 +142,7 @@ async def test_a_target_that_cannot_be_read_is_not_written():
 async def test_values_that_cannot_be_tried_are_refused_before_anything_is_written(before, values, error):
     shelf = {"a": before}
     with pytest.raises(ConfigError, match=error):
-        await try_out(Shelf(shelf), Shelf(shelf), "a", values, ignore)
+        await try_out(drivers.Shelf(shelf), drivers.Shelf(shelf), "a", values, ignore)
     assert shelf == {"a": before}
 
 

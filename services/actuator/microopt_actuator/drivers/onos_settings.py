@@ -1,5 +1,6 @@
 """The table [actuator.onos]: where ONOS is, and the flows whose rates are held."""
 
+import re
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 from typing import Annotated
 
@@ -8,6 +9,8 @@ from msgspec import Meta, Struct
 ETH_TYPE_IPV4 = 0x800
 IP_PROTO_UDP = 17
 
+_DEVICE = re.compile("of:[0-9a-f]{16}")
+_OUTPUTS = ("NORMAL", "TABLE", "IN_PORT", "LOCAL")
 _U8 = Annotated[int, Meta(ge=0, le=0xFF)]
 _U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 _Seconds = Annotated[float, Meta(gt=0.0, le=60.0)]
@@ -74,14 +77,21 @@ class OnosQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class OnosFlow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A flow on a device: held by a meter of its own, or, where `queues` are given, by one of these."""
 
-    device: Annotated[str, Meta(pattern="^of:[0-9a-f]{16}$")]
+    device: str
+    """The id of an OpenFlow switch, as `of:0000000000000050`."""
     selector: OnosSelector
     priority: Annotated[int, Meta(ge=1, le=0xFFFF)] = 40_001
-    output: Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)] | Annotated[str, Meta(pattern="^[A-Z_]+$")] = "NORMAL"
-    """A port's number, or a name as ONOS writes it: NORMAL, TABLE, IN_PORT, LOCAL."""
+    output: Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)] | str = "NORMAL"
+    """A port's number, or one of OpenFlow's names for ports."""
     queues: list[OnosQueue] = []
 
     def __post_init__(self) -> None:
+        if not _DEVICE.fullmatch(self.device):
+            raise ValueError(
+                f"device {self.device!r}: write of: and 16 hexadecimal digits in lower case, as ONOS lists devices"
+            )
+        if isinstance(self.output, str) and self.output not in _OUTPUTS:
+            raise ValueError(f"output {self.output!r}: write a port's number or one of {', '.join(_OUTPUTS)}")
         ids = [queue.id for queue in self.queues]
         if twice := {one for one in ids if ids.count(one) > 1}:
             raise ValueError(f"queues name the queue {min(twice)} twice")
