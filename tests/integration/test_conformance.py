@@ -190,6 +190,10 @@ def test_the_command_ends_with_status_1_if_a_check_failed_and_has_a_form_for_pro
     assert [outcome["ok"] for outcome in report["outcomes"]] == [False]
 
 
+# A job in the background ignores Ctrl-C, and its children with it.
+ON_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
 async def test_ctrl_c_puts_the_value_back(fake, onos_table, tmp_path):
     settings = Settings(onos_table, "test")
     await conform(settings, "onos", "metered", Values(5.0, 40.0, 20.0), ignore)
@@ -199,7 +203,7 @@ async def test_ctrl_c_puts_the_value_back(fake, onos_table, tmp_path):
     fake.polls = False
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-c", "from microopt_actuator.cli import actuator; actuator()"),
+        *("-c", f"{ON_A_TERMINAL}; from microopt_actuator.cli import actuator; actuator()"),
         *("conformance", "onos", "--target", "metered", "--config", str(config)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
