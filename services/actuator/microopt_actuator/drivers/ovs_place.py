@@ -64,22 +64,8 @@ def find(rows: Rows, target: OvsTarget, *, may_make: bool = False, new_port_mbps
     """
     port, number = (_tagged if target.tags else _named)(rows, target)
     interfaces = _interfaces(rows, target, port)
-    qos = rows.qoses.get(port.qos or "")
-    if qos is None and not (may_make and new_port_mbps):
-        raise _no_qos(target, port, number, may_make)
-    if qos is not None and qos.type not in SHAPERS:
-        raise PermanentError(
-            f"ovs {target}: QoS of port {port.name} is of type {qos.type!r}, whose queues have no rates; "
-            f"ovs-vsctl set qos {qos.uuid} type=linux-htb"
-        )
-    queue = rows.queues.get(qos.queues.get(number, "")) if qos is not None else None
-    if queue is None and qos is not None and not may_make:
-        raise PermanentError(
-            f"ovs {target}: QoS of port {port.name} has no queue {number}; ovs-vsctl set qos {qos.uuid} "
-            f"queues:{number}=@n -- --id=@n create queue, or set [actuator.ovs] create"
-        )
-    if queue is not None:
-        _check_alone(rows, target, queue)
+    qos = _qos(rows, target, port, number, may_make, new_port_mbps)
+    queue = None if qos is None else _queue(rows, target, port, qos, number, may_make)
     least = max(one.mtu or _USUAL_MTU for one in interfaces) * 8
     config = qos.other_config if qos is not None else {"max-rate": str(round((new_port_mbps or 0) * 1e6))}
     return Place(port, qos, number, queue, least, _most(config, interfaces))
@@ -110,6 +96,34 @@ def _tagged(rows: Rows, target: OvsTarget) -> tuple[Port, int]:
             f"queues:NUMBER={queues[0].uuid}, with the QoS of a port"
         )
     return places[0]
+
+
+def _qos(
+    rows: Rows, target: OvsTarget, port: Port, number: int, may_make: bool, new_port_mbps: float | None
+) -> QoS | None:
+    qos = rows.qoses.get(port.qos or "")
+    if qos is None:
+        if not (may_make and new_port_mbps):
+            raise _no_qos(target, port, number, may_make)
+    elif qos.type not in SHAPERS:
+        raise PermanentError(
+            f"ovs {target}: QoS of port {port.name} is of type {qos.type!r}, whose queues have no rates; "
+            f"ovs-vsctl set qos {qos.uuid} type=linux-htb"
+        )
+    return qos
+
+
+def _queue(rows: Rows, target: OvsTarget, port: Port, qos: QoS, number: int, may_make: bool) -> Queue | None:
+    queue = rows.queues.get(qos.queues.get(number, ""))
+    if queue is not None:
+        _check_alone(rows, target, queue)
+    elif not may_make:
+        raise PermanentError(
+            f"ovs {target}: QoS of port {port.name} has no queue {number}; ovs-vsctl set qos {qos.uuid} "
+            f"queues:{number}=@n -- --id=@n create queue other_config:max-rate=BITS_PER_S, or set [actuator.ovs] "
+            "create"
+        )
+    return queue
 
 
 def _interfaces(rows: Rows, target: OvsTarget, port: Port) -> list[Interface]:
@@ -147,7 +161,8 @@ def _no_qos(target: OvsTarget, port: Port, number: int, may_make: bool) -> Perma
     other = "set [actuator.ovs] port_mbps to have one made" if may_make else "see [actuator.ovs] create"
     return PermanentError(
         f"ovs {target}: port {port.name} has no QoS; ovs-vsctl set port {port.name} qos=@q -- --id=@q create qos "
-        f"type=linux-htb other_config:max-rate=BITS_PER_S queues:{number}=@n -- --id=@n create queue, or {other}"
+        f"type=linux-htb other_config:max-rate=BITS_PER_S queues:{number}=@n -- --id=@n create queue "
+        f"other_config:max-rate=BITS_PER_S, or {other}"
     )
 
 
