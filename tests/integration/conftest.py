@@ -2,17 +2,14 @@
 
 import asyncio
 import contextlib
-import shutil
+import os
 import signal
 import socket
-import subprocess
 import threading
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final
 
 import aiomqtt
 import pytest
@@ -20,56 +17,10 @@ import pytest_asyncio
 from aiohttp import web
 
 from fakes.systemd import FakeSystemd, write_bus_config
-from microopt.broker import free_port, is_listening
+from microopt.broker import free_port
 from microopt_collector.sources.base import Measurement, Rejected, Source
-
-WAIT_S: Final = 30.0
-
-
-class Process:
-    """A daemon that is started, killed and started again by a test."""
-
-    def __init__(self, command: list[str], log: Path, port: int) -> None:
-        self.port = port
-        self._command = command
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def start(self) -> None:
-        await asyncio.to_thread(self.begin)
-
-    async def kill(self) -> None:
-        await asyncio.to_thread(self.end, signal.SIGKILL)
-
-    async def stop(self) -> None:
-        await asyncio.to_thread(self.end, signal.SIGTERM)
-
-    def begin(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        give_up = time.monotonic() + WAIT_S
-        while not self.is_ready():
-            assert self._process.poll() is None, self._log.read_text(errors="replace")
-            assert time.monotonic() < give_up, self._log.read_text(errors="replace")
-            time.sleep(0.02)
-
-    def is_ready(self) -> bool:
-        return is_listening("127.0.0.1", self.port)
-
-    def end(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-
-
-def executable(name: str, *folders: str) -> str:
-    found = shutil.which(name) or next((f"{f}/{name}" for f in folders if Path(f, name).exists()), None)
-    assert found, f"{name} is missing: scripts/setup.sh installs it"
-    return found
+from real.process import Process, executable
+from real.switch import Switch
 
 
 class Mosquitto(Process):
@@ -135,6 +86,17 @@ async def dbus(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     await bus.start()
     yield bus
     await bus.kill()
+
+
+@pytest.fixture
+def switch(tmp_path: Path) -> Iterator[Switch]:
+    """Run an Open vSwitch of this test, with a bridge, in a network namespace of its own."""
+    made = Switch(tmp_path, f"microopt-ovs-{os.getpid()}")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest_asyncio.fixture

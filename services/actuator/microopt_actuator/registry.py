@@ -9,7 +9,7 @@ from microopt.errors import ConfigError
 from microopt_actuator.drivers.base import Driver
 from microopt_actuator.settings import ActuatorSettings
 
-DRIVERS: Final = ("cgroup", "kubernetes", "onos", "record", "systemd", "tc", "testbed")
+DRIVERS: Final = ("cgroup", "kubernetes", "onos", "ovs", "record", "systemd", "tc", "testbed")
 """Each is a module of `drivers` with a function `opened`."""
 REAL_DRIVERS: Final = tuple(name for name in DRIVERS if name not in ("record", "testbed"))
 """Those that set something outside microopt, on which `microopt actuator conformance` tries them."""

@@ -44,6 +44,24 @@ class KubernetesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Resize also containers whose resizePolicy restarts them for it."""
 
 
+class OvsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the driver `ovs` reaches the switch's database, how long it waits, and what it may make."""
+
+    remote: str = "unix:/var/run/openvswitch/db.sock"
+    tls_ca: str = ""
+    """For ssl: remotes, as are `tls_cert` and `tls_key`: the path of the switches' authority."""
+    tls_cert: str = ""
+    tls_key: str = ""
+    timeout_s: _Seconds = 2.0
+    """How long ovsdb-server may take to answer."""
+    settle_s: _Seconds = 2.0
+    """How long ovs-vswitchd may take to follow the database."""
+    create: bool = False
+    """Make queues that a port's QoS lacks."""
+    port_mbps: Annotated[float, Meta(gt=0.0, le=34_359.0)] | None = None
+    """With `create`, the rate of the QoS that a port without one gets; none is made otherwise."""
+
+
 class TestbedDriverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the driver `testbed` asks."""
 
@@ -62,4 +80,5 @@ class ActuatorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     systemd: SystemdSettings = SystemdSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     onos: OnosSettings = OnosSettings()
+    ovs: OvsSettings = OvsSettings()
     testbed: TestbedDriverSettings = TestbedDriverSettings()
