@@ -19,6 +19,7 @@ from microopt_testbed.demo.model import DemoModel
 from microopt_testbed.demo.run import Demo, DemoRun
 from microopt_testbed.demo.scenario import SQUARES, Scenario
 from microopt_testbed.demo.summary import Summary
+from microopt_testbed.live.cli import live
 from microopt_testbed.traffic import data_folder, trace_path
 
 REFRESH_S = 0.5
@@ -100,7 +101,10 @@ def _traffic_source() -> str:
 
 @click.group()
 def testbed() -> None:
-    """Emulated slices, and measurements of them."""
+    """Slices to try microopt on, emulated or live, and measurements of them."""
+
+
+testbed.add_command(live)
 
 
 @testbed.command()
