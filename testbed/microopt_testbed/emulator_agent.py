@@ -117,7 +117,7 @@ def history(settings: EmulatorSettings, days: int) -> dict[str, list[tuple[float
     wanted = range(-days * settings.slots_per_day, 0)
     past = {}
     for one in settings.slices:
-        users = _traffic(settings, one).users
+        users = traffic(settings, one).users
         past[one.slice] = [(settings.start + k * settings.slot_s, int(users[first + k])) for k in wanted]
     return past
 
@@ -139,10 +139,10 @@ class TrafficSlice:
     """One emulated slice with its users in each slot."""
 
     def __init__(self, settings: EmulatorSettings, one: EmulatedSliceSettings, surface: QosSurface) -> None:
-        traffic = _traffic(settings, one)
+        played = traffic(settings, one)
         self.snssai = one.slice
-        self.source = traffic.source
-        self._users: NDArray[np.int64] = traffic.users[settings.history_days * settings.slots_per_day :]
+        self.source = played.source
+        self._users: NDArray[np.int64] = played.users[settings.history_days * settings.slots_per_day :]
         self._emulated = EmulatedSlice(surface, one.resources, one.seed)
 
     def play(self, slot: int, start_s: float) -> Measurement:
@@ -223,7 +223,7 @@ def _checked(settings: EmulatorSettings) -> EmulatorSettings:
     return settings
 
 
-def _traffic(settings: EmulatorSettings, one: EmulatedSliceSettings) -> UsersPerSlot:
+def traffic(settings: EmulatorSettings, one: EmulatedSliceSettings) -> UsersPerSlot:
     """Return the users of the days before the first slot, then of those from it on."""
     data = Path(settings.data) if settings.data is not None else None
     calendar = SlotCalendar(

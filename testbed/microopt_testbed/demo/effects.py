@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from microopt.messages import Actuation, Allocation
 from microopt_testbed.demo import scenario
-from microopt_testbed.demo.observe import Record
 from microopt_testbed.demo.scenario import Scenario
 from microopt_testbed.demo.summary import Event, SliceDay, degradation, index_of
+from microopt_testbed.observe import Record
 
 AT_ONCE_S: Final = 0.1
 """The actuator switches at the start and then reads back."""

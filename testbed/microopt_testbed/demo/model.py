@@ -9,19 +9,18 @@ import msgspec
 import torch
 from rich.console import Console
 
-from microopt.errors import ConfigError, ModelError
-from microopt.messages import Interval, Problem, SliceProblem, Traffic
-from microopt.specs import PeakSla, Sla
-from microopt_optimizer.baselines.peak import PeakSolver
+from microopt.errors import ModelError
+from microopt.specs import PeakSla
 from microopt_optimizer.slice_model import model_file, training
 from microopt_optimizer.slice_model.cli import describe, train_with_progress
 from microopt_optimizer.slice_model.dataset import Dataset, dataset_from_arrays
 from microopt_optimizer.slice_model.dataset_csv import read_csv
 from microopt_optimizer.slice_model.model_file import TrainedModel
 from microopt_testbed.demo import scenario
+from microopt_testbed.static_plan import static_allocation
 from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
 from microopt_testbed.sweep import sweep
-from microopt_testbed.traffic import FIRST_MONDAY, data_folder
+from microopt_testbed.traffic import data_folder
 
 AUTHORS_CSV: Final = Path("microopt_authors") / "train_dataset.csv"
 
@@ -72,24 +71,8 @@ def peak_allocation(model: TrainedModel, peak: PeakSla | None = None) -> dict[st
     Raises:
         ConfigError: nothing within the bounds is enough.
     """
-    peak = peak or PeakSla()
     plan = scenario.Scenario().desired(dict.fromkeys(scenario.WEIGHTS, 1.0))
-    spec = plan.slices[0]
-    ask = SliceProblem(
-        slice=spec.slice,
-        sla=Sla(qos_threshold=peak.qos_threshold, degradation_threshold=peak.degradation_threshold),
-        traffic=Traffic((peak.users,), (1.0,)),
-        bounds=spec.bounds,
-        model=spec.model,
-        peak=peak,
-    )
-    problem = Problem(
-        pool=spec.pool, interval=Interval(FIRST_MONDAY, 1.0), resources=plan.pools[0].resources, slices=[ask]
-    )
-    answer = PeakSolver().solve(problem, {spec.model: model}).slices[0]
-    if answer.status == "infeasible":
-        raise ConfigError(f"peak allocation: {answer.reason}")
-    return answer.allocation
+    return static_allocation(plan.slices[0], plan.pools[0], model, peak or PeakSla())
 
 
 def peak_for_own_slas(model: TrainedModel, margin: float) -> dict[str, dict[str, float]]:

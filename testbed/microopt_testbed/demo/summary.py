@@ -10,8 +10,8 @@ import numpy as np
 from msgspec import Struct
 
 from microopt_testbed.demo import scenario
-from microopt_testbed.demo.observe import Record
 from microopt_testbed.demo.scenario import Scenario
+from microopt_testbed.observe import Record
 from microopt_testbed.oracle import cheapest_allocation
 from microopt_testbed.surface import QosSurface
 

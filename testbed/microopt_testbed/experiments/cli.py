@@ -12,7 +12,18 @@ from rich.console import Console
 
 from microopt.errors import ConfigError, MicrooptError
 from microopt_optimizer.slice_model.dataset_csv import SETTLE_S
-from microopt_testbed.experiments import fig4, fig6, fig7, fig9, fig10, page, sensitivity, sources, table1
+from microopt_testbed.experiments import (
+    fig4,
+    fig6,
+    fig7,
+    fig9,
+    fig10,
+    fig10_live,
+    page,
+    sensitivity,
+    sources,
+    table1,
+)
 from microopt_testbed.experiments.approaches import available
 from microopt_testbed.experiments.lab import Lab
 from microopt_testbed.experiments.models import Preset
@@ -20,6 +31,9 @@ from microopt_testbed.experiments.page import Section
 from microopt_testbed.experiments.runner import Runner
 from microopt_testbed.experiments.settings import FULL, MICROOPT, QUICK, SOLVERS, Scale
 from microopt_testbed.experiments.sources import Source
+from microopt_testbed.live.play import QUICK as QUICK_PLAY
+from microopt_testbed.live.play import Pace
+from microopt_testbed.live.report import print_outcome
 from microopt_testbed.traffic import data_folder
 
 Make = Callable[[Lab], Section]
@@ -57,6 +71,7 @@ it computes only what depends on it.
 microopt reproduce table1                         one table
 microopt reproduce all --results docs/results.md  everything, and the page on it
 microopt reproduce all --emulated --quick         needs no data; shows that it runs
+microopt reproduce fig10 --live                   from real traffic; see microopt testbed live
 """
 
 
@@ -99,6 +114,14 @@ microopt reproduce all --emulated --quick         needs no data; shows that it r
     help="Seconds of measurements to drop after each change of resources.",
 )
 @click.option(
+    "--live",
+    type=click.Path(path_type=Path, file_okay=False),
+    is_flag=False,
+    flag_value=Path("var/live"),
+    help="With fig10 alone: from real traffic, with the measurements and the model in this folder.  "
+    "[default: var/live]",
+)
+@click.option(
     "--quick", is_flag=True, help="Few settings, hardly trained models: only shows that everything runs."
 )
 def reproduce(
@@ -111,10 +134,14 @@ def reproduce(
     approaches: str | None,
     jobs: int | None,
     settle_s: float,
+    live: Path | None,
     quick: bool,
 ) -> None:
     """Compute tables and figures of the paper anew, and set the paper's numbers beside ours."""
     console = Console(stderr=True)
+    if live is not None:
+        _live(what, live, out, quick, console)
+        return
     torch.set_num_threads(1)
     scale = _scale(QUICK if quick else FULL, approaches)
     folder = data or data_folder()
@@ -131,6 +158,17 @@ def reproduce(
             click.echo(f"wrote {path}")
     except MicrooptError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _live(what: tuple[str, ...], folder: Path, out: Path, quick: bool, console: Console) -> None:
+    if what != ("fig10",):
+        raise click.UsageError("--live is for fig10: microopt reproduce fig10 --live")
+    try:
+        outcome = fig10_live.make(folder, out, QUICK_PLAY if quick else Pace(), console)
+    except MicrooptError as error:
+        raise click.ClickException(str(error)) from error
+    print_outcome(outcome, console)
+    click.echo(f"wrote {out / 'fig10-live.md'}")
 
 
 def _make(lab: Lab, what: tuple[str, ...], console: Console) -> dict[str, Section]:

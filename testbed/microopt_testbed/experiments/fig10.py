@@ -1,6 +1,7 @@
 """Figure 10: the QoS degradation that MicroOpt's allocations realise on the emulated testbed."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -216,7 +217,8 @@ def _draw(lab: Lab, realised: list[Realised]) -> None:
     top = 1.08 * max(max(one.degradation, one.degradation_threshold) for one in realised)
     for axes, (preset, margin) in zip(rows[0], combinations, strict=True):
         group = [one for one in realised if one.preset == preset and one.margin == margin]
-        _panel(axes, lab, group, top)
+        thresholds = lab.scale.qos_thresholds, lab.scale.degradation_thresholds
+        panel(axes, *thresholds, {_pair(one): one.degradation for one in group}, top)
         axes.set_ylim(0, top)
         axes.set_title(f"{TITLES[preset]},\n{100 * margin:g} % margin on q_thresh", fontsize=8, loc="left")
         axes.set_xlabel("β_thresh")
@@ -226,17 +228,27 @@ def _draw(lab: Lab, realised: list[Realised]) -> None:
     style.save(figure, lab.out / "fig10.png")
 
 
-def _panel(axes: Axes, lab: Lab, group: list[Realised], top: float) -> None:
-    thresholds = lab.scale.degradation_thresholds
-    width = 0.8 / len(lab.scale.qos_thresholds)
-    for index, qos in enumerate(lab.scale.qos_thresholds):
-        for place, beta in enumerate(thresholds):
-            (one,) = (r for r in group if r.qos_threshold == qos and r.degradation_threshold == beta)
-            x = place + (index - (len(lab.scale.qos_thresholds) - 1) / 2) * width
+def _pair(one: Realised) -> tuple[float, float]:
+    return one.qos_threshold, one.degradation_threshold
+
+
+def panel(
+    axes: Axes,
+    qos_thresholds: Sequence[float],
+    degradation_thresholds: Sequence[float],
+    realised: Mapping[tuple[float, float], float],
+    top: float,
+) -> None:
+    """Draw what was realised of each pair of thresholds, bars a threshold on β, up to `top`."""
+    width = 0.8 / len(qos_thresholds)
+    for index, qos in enumerate(qos_thresholds):
+        for place, beta in enumerate(degradation_thresholds):
+            degradation = realised[qos, beta]
+            x = place + (index - (len(qos_thresholds) - 1) / 2) * width
             name, color = f"q_thresh {qos:g} Mbit/s", style.SEQUENCE[index]
-            axes.bar(x, one.degradation, 0.9 * width, color=color, label=name if place == 0 else None)
-            style.value_label(axes, x, one.degradation, top, color)
-    for place, beta in enumerate(thresholds):
+            axes.bar(x, degradation, 0.9 * width, color=color, label=name if place == 0 else None)
+            style.value_label(axes, x, degradation, top, color)
+    for place, beta in enumerate(degradation_thresholds):
         label = "threshold" if place == 0 else None
         axes.plot([place - 0.46, place + 0.46], [beta, beta], color=style.BLACK, ls="--", lw=1.0, label=label)
-    axes.set_xticks(range(len(thresholds)), [f"{beta:g}" for beta in thresholds])
+    axes.set_xticks(range(len(degradation_thresholds)), [f"{beta:g}" for beta in degradation_thresholds])

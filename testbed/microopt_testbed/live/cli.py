@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -11,12 +12,15 @@ from microopt import log
 from microopt.errors import MicrooptError
 from microopt.settings import LogSettings
 from microopt_testbed.live import collect as collecting
+from microopt_testbed.live import pcap
 from microopt_testbed.live.collect import DATA, TRAIN, Pace
 from microopt_testbed.live.dash import segments_bits
 from microopt_testbed.live.lab import LabSettings
+from microopt_testbed.live.loop_plan import SLICES
+from microopt_testbed.live.play import MODEL_FILE, play
+from microopt_testbed.live.play import Pace as PlayPace
+from microopt_testbed.live.report import print_outcome
 from microopt_testbed.traffic import data_folder
-
-SLICES = ("1-000001", "1-000002")
 
 _folder = click.option(
     "--folder",
@@ -24,6 +28,30 @@ _folder = click.option(
     default=Path("var/live"),
     show_default=True,
     help="For measurements, slice model, results and logs.",
+)
+
+
+def _recordings(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, pcap.Recording]:
+    """Read what --replay names."""
+    found = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if name not in SLICES or not equals:
+            raise click.BadParameter(f"{text!r}: write SLICE=FILE, the slice being one of {', '.join(SLICES)}")
+        try:
+            found[name] = pcap.read(Path(file))
+        except MicrooptError as error:
+            raise click.BadParameter(str(error)) from error
+    return found
+
+
+_replay = click.option(
+    "--replay",
+    "recordings",
+    metavar="SLICE=FILE",
+    multiple=True,
+    callback=_recordings,
+    help="Send this slice's UEs the packets of a capture (pcap) instead of videos; may be given for each slice.",
 )
 
 
@@ -37,6 +65,7 @@ def live() -> None:
 
 @live.command()
 @_folder
+@_replay
 @click.option("--slots", default=6, show_default=True, type=click.IntRange(1, 1000), help="Slots of each cell.")
 @click.option(
     "--settle-s",
@@ -47,11 +76,15 @@ def live() -> None:
 )
 @click.option("--slot-s", default=1.0, show_default=True, type=click.FloatRange(0.1, 60.0))
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1, 4), help="Thin the grid out.")
-def collect(folder: Path, slots: int, settle_s: float, slot_s: float, every: int) -> None:
+def collect(
+    folder: Path, recordings: dict[str, pcap.Recording], slots: int, settle_s: float, slot_s: float, every: int
+) -> None:
     """Measure a slice over a grid of users, bandwidth and CPU, as much of it as --folder lacks."""
     console = Console(stderr=True)
     log.configure(LogSettings(level="warning"), agent="testbed")
-    settings = LabSettings(slices=SLICES, segments_bits=segments_bits(data_folder()), slot_s=slot_s)
+    settings = LabSettings(
+        slices=SLICES, segments_bits=segments_bits(data_folder()), slot_s=slot_s, recordings=recordings
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("fitting the scale", total=None)
@@ -65,4 +98,40 @@ def collect(folder: Path, slots: int, settle_s: float, slot_s: float, every: int
             )
         except MicrooptError as error:
             raise click.ClickException(str(error)) from error
-    click.echo(f"microopt train --data {folder / DATA} --config {folder / TRAIN} --out {folder}/model.safetensors")
+    click.echo(f"microopt train --data {folder / DATA} --config {folder / TRAIN} --out {folder / MODEL_FILE}")
+
+
+@live.command()
+@_folder
+@_replay
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object last, on stdout.")
+@click.option("--intervals", default=9, show_default=True, type=click.IntRange(2, 1000), help="Of each phase.")
+@click.option("--slots", default=20, show_default=True, type=click.IntRange(6, 1000), help="Of each interval.")
+@click.option("--slot-s", default=1.0, show_default=True, type=click.FloatRange(0.1, 60.0))
+@click.option("--pairs", default=9, show_default=True, type=click.IntRange(1, 9), help="The first of the paper's.")
+def run(
+    folder: Path,
+    recordings: dict[str, pcap.Recording],
+    as_json: bool,
+    intervals: int,
+    slots: int,
+    slot_s: float,
+    pairs: int,
+) -> None:
+    """Hold live slices to their SLAs by the real agents, for the paper's pairs of thresholds.
+
+    --folder has what `collect` measured and `model.safetensors`, which `microopt train` made of it. Exit
+    status 1: an SLA was missed by more than 0.03, or an allocation did not become effective.
+    """
+    console = Console(stderr=as_json)
+    pace = PlayPace(pairs=pairs, intervals=intervals, slots_per_interval=slots, slot_s=slot_s)
+    try:
+        with Progress(console=console) as bar:
+            task = bar.add_task("playing", total=1.0)
+            outcome = play(folder, pace, lambda share: bar.update(task, completed=share), recordings)
+    except MicrooptError as error:
+        raise click.ClickException(str(error)) from error
+    print_outcome(outcome, console)
+    if as_json:
+        click.echo(msgspec.json.encode(outcome).decode())
+    raise SystemExit(1 if outcome.problems else 0)

@@ -15,12 +15,28 @@ def reading(at_s: float = 0.0, usage: int = 0, **counters: int | None) -> Readin
 def test_the_kernels_files_are_read(tmp_path):
     (tmp_path / "cpu.stat").write_text(STAT)
     (tmp_path / "cpu.pressure").write_text(PRESSURE)
-    assert read(tmp_path, 3.0) == reading(3.0, 1_500_000, periods=100, throttled=40, waited_us=250_000)
+    assert read(tmp_path, "/", 3.0) == reading(3.0, 1_500_000, periods=100, throttled=40, waited_us=250_000)
 
 
 def test_without_psi_and_without_a_quota_there_is_usage_alone(tmp_path):
     (tmp_path / "cpu.stat").write_text("usage_usec 5\nuser_usec 5\n")
-    assert read(tmp_path, 3.0) == reading(3.0, 5, periods=None, throttled=None, waited_us=None)
+    assert read(tmp_path, "/", 3.0) == reading(3.0, 5, periods=None, throttled=None, waited_us=None)
+
+
+@pytest.mark.parametrize(("counting", "limiting"), [("cpuacct", "cpu"), ("cpu,cpuacct", "cpu,cpuacct")])
+def test_where_cpu_is_v1s_both_its_hierarchies_are_read(tmp_path, counting, limiting):
+    for hierarchy in (counting, limiting):
+        (tmp_path / hierarchy / "gnb").mkdir(parents=True, exist_ok=True)
+    (tmp_path / counting / "gnb" / "cpuacct.usage").write_text("1500000999\n")
+    (tmp_path / limiting / "gnb" / "cpu.stat").write_text("nr_periods 100\nnr_throttled 40\nthrottled_time 9\n")
+    found = read(tmp_path, "/gnb", 3.0)
+    assert found == reading(3.0, 1_500_000, periods=100, throttled=40, waited_us=None)
+
+
+def test_a_group_that_v1_counts_and_does_not_limit_has_usage_alone(tmp_path):
+    (tmp_path / "cpuacct" / "gnb").mkdir(parents=True)
+    (tmp_path / "cpuacct" / "gnb" / "cpuacct.usage").write_text("5000\n")
+    assert read(tmp_path, "gnb", 3.0) == reading(3.0, 5, periods=None, throttled=None, waited_us=None)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +51,7 @@ def test_what_is_no_cgroup_is_rejected(tmp_path, stat, reason, text):
     if stat:
         (tmp_path / "cpu.stat").write_text(stat)
     with pytest.raises(Rejected, match=text) as caught:
-        read(tmp_path, 0.0)
+        read(tmp_path, "", 0.0)
     assert caught.value.reason == reason
 
 

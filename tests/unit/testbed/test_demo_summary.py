@@ -6,9 +6,9 @@ from msgspec.structs import replace
 
 from microopt.messages import Actuation, Allocation, Forecast, Interval, Telemetry, Traffic
 from microopt_testbed.demo import effects, plot, scenario, summary
-from microopt_testbed.demo.observe import Record
 from microopt_testbed.demo.run import DemoRun
 from microopt_testbed.demo.scenario import BROWSING, VIDEO, Scenario
+from microopt_testbed.observe import Record
 
 PLAN = Scenario(intervals=4, intervals_per_day=24, interval_s=2.0, slots_per_interval=4)
 START_S = 1_800_000_000.0

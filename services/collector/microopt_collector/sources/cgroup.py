@@ -1,4 +1,4 @@
-"""How much CPU the processes of a slice use, and how much more they want: the kernel's cgroup v2 files."""
+"""How much CPU the processes of a slice use, and how much more they want: the kernel's cgroup files."""
 
 import asyncio
 import time
@@ -102,7 +102,7 @@ class CgroupSource:
             Rejected: the cgroup cannot be read, or is a new one.
         """
         before = self._last.pop(group, None)
-        after = cgroup_files.read(Path(self._settings.root, group.path.strip("/")), time.monotonic())
+        after = cgroup_files.read(Path(self._settings.root), group.path, time.monotonic())
         self._last[group] = after
         return None if before is None else cgroup_files.rates(before, after)
 

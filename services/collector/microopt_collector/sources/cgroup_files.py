@@ -1,4 +1,4 @@
-"""What the kernel counts of a cgroup (v2), and the rates between two readings."""
+"""What the kernel counts of a cgroup, v2 or v1, and the rates between two readings."""
 
 import errno
 from pathlib import Path
@@ -9,6 +9,8 @@ from msgspec import Struct
 from microopt_collector.sources.base import Rejected
 
 MILLICORES_OF_CORES: Final = 1000.0
+_V1_USAGE: Final = ("cpuacct", "cpu,cpuacct")
+_V1_LIMITS: Final = ("cpu", "cpu,cpuacct")
 _NO_PRESSURE: Final = frozenset({errno.ENOENT, errno.EOPNOTSUPP})  # a kernel without PSI, or with it switched off
 
 
@@ -30,12 +32,15 @@ class Rates(Struct, frozen=True, kw_only=True):
     pressure: float | None
 
 
-def read(folder: Path, at_s: float) -> Reading:
-    """Return the counters of the cgroup at `folder`.
+def read(root: Path, path: str, at_s: float) -> Reading:
+    """Return the counters of the cgroup `path`, in whichever hierarchy below `root` counts CPU.
 
     Raises:
         Rejected: there is no such cgroup, or it does not count what is needed.
     """
+    folder = root / path.strip("/")
+    if not folder.exists() and (counted := _first(root, path, _V1_USAGE)) is not None:
+        return _read_v1(counted, _first(root, path, _V1_LIMITS), at_s)
     stat = _numbers(_text(folder / "cpu.stat"), folder)
     if "usage_usec" not in stat:
         raise Rejected("missing_field", f"{folder}/cpu.stat: no usage_usec; is this cgroup v2?")
@@ -46,6 +51,23 @@ def read(folder: Path, at_s: float) -> Reading:
         throttled=stat.get("nr_throttled"),
         waited_us=_waited_us(folder / "cpu.pressure"),
     )
+
+
+def _read_v1(counted: Path, limited: Path | None, at_s: float) -> Reading:
+    """Return what v1 counts: use in one hierarchy, throttling in another or the same, pressure nowhere."""
+    stat = _numbers(_text(limited / "cpu.stat"), limited) if limited else {}
+    return Reading(
+        at_s=at_s,
+        usage_us=_numbers("ns " + _text(counted / "cpuacct.usage"), counted)["ns"] // 1000,
+        periods=stat.get("nr_periods"),
+        throttled=stat.get("nr_throttled"),
+        waited_us=None,
+    )
+
+
+def _first(root: Path, path: str, hierarchies: tuple[str, ...]) -> Path | None:
+    folders = (root / hierarchy / path.strip("/") for hierarchy in hierarchies)
+    return next((folder for folder in folders if folder.exists()), None)
 
 
 def rates(before: Reading, after: Reading) -> Rates:

@@ -6,7 +6,7 @@ from typing import Any
 
 from microopt.agent import Agent, Context
 from microopt.messages import Actuation, Allocation, Forecast, Telemetry
-from microopt_testbed.demo.history import SOURCE
+from microopt_testbed.history import SOURCE
 
 
 @dataclass

@@ -1,0 +1,29 @@
+"""Static planning for the peak, as slices are dimensioned without a controller (Peak-alloc, paper §VI-A2)."""
+
+from microopt.errors import ConfigError
+from microopt.messages import Interval, Problem, SliceProblem, Traffic
+from microopt.specs import PeakSla, PoolSpec, Sla, SliceSpec
+from microopt_optimizer.baselines.peak import PeakSolver
+from microopt_optimizer.slice_model.model_file import TrainedModel
+from microopt_testbed.traffic import FIRST_MONDAY
+
+
+def static_allocation(spec: SliceSpec, pool: PoolSpec, model: TrainedModel, peak: PeakSla) -> dict[str, float]:
+    """Return the cheapest allocation that holds for `peak`, all the time.
+
+    Raises:
+        ConfigError: nothing within the slice's bounds is enough.
+    """
+    ask = SliceProblem(
+        slice=spec.slice,
+        sla=Sla(qos_threshold=peak.qos_threshold, degradation_threshold=peak.degradation_threshold),
+        traffic=Traffic((peak.users,), (1.0,)),
+        bounds=spec.bounds,
+        model=spec.model,
+        peak=peak,
+    )
+    problem = Problem(pool=pool.pool, interval=Interval(FIRST_MONDAY, 1.0), resources=pool.resources, slices=[ask])
+    answer = PeakSolver().solve(problem, {spec.model: model}).slices[0]
+    if answer.status == "infeasible":
+        raise ConfigError(f"peak allocation: {answer.reason}")
+    return answer.allocation
