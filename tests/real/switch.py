@@ -4,11 +4,16 @@ import re
 import signal
 import socket
 import subprocess
+import sys
+import threading
+import time
+from collections import deque
 from pathlib import Path
 
 from real.process import Process, executable
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+TRAFFIC = Path(__file__).parents[2] / "benchmarks" / "actuate" / "traffic.py"
 BRIDGE = "br0"
 SSL = {"private-key": "private_key", "certificate": "certificate", "ca-cert": "ca_cert"}
 
@@ -65,6 +70,7 @@ class Switch:
         self.remote = f"unix:{folder / 'db.sock'}"
         self.ovsdb = OvsdbServer(netns, folder)
         self.vswitchd = Vswitchd(netns, folder)
+        self._hosts: list[str] = []
 
     def start(self, datapath: str = "netdev") -> None:
         run("ip", "netns", "add", self.netns)
@@ -78,7 +84,8 @@ class Switch:
     def stop(self) -> None:
         for daemon in (self.vswitchd, self.ovsdb):
             daemon.end(signal.SIGKILL)
-        subprocess.run(["ip", "netns", "del", self.netns], capture_output=True, check=False)
+        for netns in (self.netns, *self._hosts):
+            subprocess.run(["ip", "netns", "del", netns], capture_output=True, check=False)
 
     def create_database(self) -> None:
         run("ovsdb-tool", "create", str(self.ovsdb.database), str(SCHEMA))
@@ -112,6 +119,18 @@ class Switch:
             run("ip", "-n", self.netns, "link", "set", end, "up")
         self.vsctl("add-port", BRIDGE, name)
 
+    def add_host(self, port: str, address: str) -> str:
+        """Put the other end of a port's link into a namespace of its own, and return that."""
+        netns = f"{self.netns}-{port}"
+        run("ip", "netns", "add", netns)
+        self._hosts.append(netns)
+        self.add_port(port)
+        run("ip", "-n", self.netns, "link", "set", f"{port}-peer", "netns", netns)
+        run("ip", "-n", netns, "address", "add", address, "dev", f"{port}-peer")
+        run("ip", "-n", netns, "link", "set", f"{port}-peer", "up")
+        run("ip", "netns", "exec", netns, sys.executable, str(TRAFFIC), "quiet", f"{port}-peer")
+        return netns
+
     def shape(self, port: str, *queues: int, kind: str = "linux-htb", most: str = "100000000") -> str:
         """Give a port a QoS whose queues have 10 Mbit/s and the tag port=<port>-<queue>; return its uuid."""
         most_too = [f"other_config:max-rate={most}"] if most else []
@@ -143,3 +162,44 @@ class Switch:
             r"class htb 1:(\w+) parent \S+ .*?rate (\S+) ceil (\S+)", self.tc(f"class show dev {port}")
         )
         return {int(number, 16) - 1: (rate, ceil) for number, rate, ceil in found}
+
+
+class Transfer:
+    """A TCP connection that sends as fast as it goes, from one namespace to an address in another."""
+
+    def __init__(self, sender: str, receiver: str, address: str) -> None:
+        self._counts: deque[tuple[float, int]] = deque(maxlen=600)
+        self._receiver = subprocess.Popen(_python(receiver, "receive", "5201"), stdout=subprocess.PIPE, text=True)
+        assert self._receiver.stdout.readline() == "ready\n"
+        self._thread = threading.Thread(target=self._count)
+        self._thread.start()
+        self._sender = subprocess.Popen(_python(sender, "send", address, "5201"))
+
+    def __enter__(self) -> "Transfer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sender.kill()
+        self._sender.wait()
+        self._receiver.kill()
+        self._receiver.wait()
+        self._thread.join()
+        self._receiver.stdout.close()
+
+    def mbps(self, last_s: float) -> float:
+        """Return the payload received in the last seconds, in Mbit/s; 0 before there have been as many."""
+        since_s = time.monotonic() - last_s
+        counts = [one for one in list(self._counts) if one[0] >= since_s]
+        if not counts or counts[-1][0] - counts[0][0] < 0.8 * last_s:
+            return 0.0
+        (begin_s, begin), (end_s, end) = counts[0], counts[-1]
+        return (end - begin) * 8 / (end_s - begin_s) / 1e6
+
+    def _count(self) -> None:
+        for line in self._receiver.stdout:
+            at_s, total = line.split()
+            self._counts.append((float(at_s), int(total)))
+
+
+def _python(netns: str, *arguments: str) -> list[str]:
+    return ["ip", "netns", "exec", netns, sys.executable, str(TRAFFIC), *arguments]
