@@ -60,11 +60,11 @@ def running_switch() -> Iterator[Switch]:
         try:
             _run("ovsdb-tool", "create", f"{folder}/conf.db", SCHEMA)
             served = (f"{folder}/conf.db", f"--remote=punix:{switch.socket}", f"--unixctl={folder}/ovsdb.ctl")
-            daemons.append(_daemon(name, "ovsdb-server", *served))
+            daemons.append(_daemon(name, folder, "ovsdb-server", *served))
             _wait(switch.socket.exists, "ovsdb-server does not start")
             switch.vsctl("--no-wait", "init")
             daemons.append(
-                _daemon(name, "ovs-vswitchd", f"unix:{switch.socket}", f"--unixctl={folder}/vswitchd.ctl")
+                _daemon(name, folder, "ovs-vswitchd", f"unix:{switch.socket}", f"--unixctl={folder}/vswitchd.ctl")
             )
             switch.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
             yield switch
@@ -107,8 +107,8 @@ def python(namespace: str, *arguments: str) -> list[str]:
     return ["ip", "netns", "exec", namespace, sys.executable, str(TRAFFIC), *arguments]
 
 
-def _daemon(namespace: str, *command: str) -> subprocess.Popen[bytes]:
-    whole = ["ip", "netns", "exec", namespace, *command, "--no-chdir"]
+def _daemon(namespace: str, folder: str, *command: str) -> subprocess.Popen[bytes]:
+    whole = ["env", f"OVS_RUNDIR={folder}", "ip", "netns", "exec", namespace, *command, "--no-chdir"]
     return subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
