@@ -6,9 +6,9 @@ from microopt.settings import Settings
 from microopt.testing import eventually
 from microopt_actuator.drivers import ovs
 from microopt_actuator.settings import ActuatorSettings
-from real.switch import Switch, Transfer
+from real.switch import BRIDGE, Switch, Transfer, run
 
-RECEIVER, OTHER = "192.0.2.1", "192.0.2.3"
+RECEIVER, SENDER, OTHER = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def gets(transfer, at_least, at_most):
 
 async def test_flows_that_choose_a_queue_get_its_rate(switch, driver):
     receiver = switch.add_host("v0", f"{RECEIVER}/24")
-    first, second = switch.add_host("v1", "192.0.2.2/24"), switch.add_host("v2", f"{OTHER}/24")
+    first, second = switch.add_host("v1", f"{SENDER}/24"), switch.add_host("v2", f"{OTHER}/24")
     switch.shape("v0", 123, 124)
     for flow in ("in_port=v1,actions=set_queue:123,NORMAL", "in_port=v2,actions=set_queue:124,NORMAL"):
         switch.add_flow(f"priority=10,{flow}")
@@ -58,3 +58,26 @@ async def test_flows_that_choose_a_queue_get_its_rate(switch, driver):
         await gets(transfer, 1.5, 3.15)
     with Transfer(second, receiver, RECEIVER) as transfer:
         await gets(transfer, 1.0, 2.1)
+
+
+async def test_a_queue_that_was_chosen_before_a_tunnel_holds_for_the_packets_that_leave(switch, driver):
+    """As in the paper's testbed: flows choose a queue, a tunnel wraps them, and the physical port shapes."""
+    far = switch.add_host("v0", "198.51.100.2/24")
+    sender = switch.add_host("v1", f"{SENDER}/24")
+    # Ports leave the bridge that the test's hosts are on for one of the physical network.
+    switch.vsctl("del-port", "v0", "--", "add-br", "br1", "--", "add-port", "br1", "v0")
+    switch.ip("address", "add", "198.51.100.1/24", "dev", "br1")
+    switch.ip("link", "set", "br1", "up")
+    tunnel = ("type=vxlan", "options:remote_ip=198.51.100.2", "options:key=7")
+    switch.vsctl("add-port", BRIDGE, "vx0", "--", "set", "interface", "vx0", *tunnel)
+    link = ("link", "add", "vx", "type", "vxlan", "id", "7", "dstport", "4789")
+    run("ip", "-n", far, *link, "remote", "198.51.100.1", "dev", "v0-peer")
+    run("ip", "-n", far, "address", "add", f"{RECEIVER}/24", "dev", "vx")
+    run("ip", "-n", far, "link", "set", "vx", "up")
+    switch.shape("v0", 123)
+    switch.add_flow("priority=10,in_port=v1,actions=set_queue:123,NORMAL")
+    await put(driver, "v0/123", 8.0)
+    with Transfer(sender, far, RECEIVER) as transfer:
+        await gets(transfer, 4.0, 8.4)
+        await put(driver, "v0/123", 3.0)
+        await gets(transfer, 1.5, 3.15)

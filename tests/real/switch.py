@@ -119,6 +119,9 @@ class Switch:
     def tc(self, line: str) -> str:
         return run("tc", "-n", self.netns, *line.split())
 
+    def ip(self, *command: str) -> None:
+        run("ip", "-n", self.netns, *command)
+
     def add_port(self, name: str) -> None:
         """Add a port that is one end of a link; the other is called as the port, and peer."""
         run("ip", "-n", self.netns, "link", "add", name, "type", "veth", "peer", "name", f"{name}-peer")
