@@ -115,3 +115,15 @@ def test_what_the_collector_is_measured_with_arrives_as_telemetry(tmp_path, bare
     said, stored, cpu_s = done.stdout.split()
     assert int(said) == int(stored) == 200
     assert float(cpu_s) > 0.0
+
+
+@pytest.mark.root
+@pytest.mark.timeout(240)
+def test_the_actuator_is_measured_beside_bare_calls(tmp_path):
+    found = run(tmp_path, "-m", "actuate")["actuate"]
+    for driver in ("cgroup", "tc", "ovs"):
+        assert {"applied_ms_p50", "applied_ms_p99", "bare_ms_p50", "verified_ms_p99"} <= set(found[driver])
+        assert 0.0 < found[driver]["bare_ms_p50"] < found[driver]["applied_ms_p50"]
+    assert 0.0 <= found["ovs_rate_error"] < 1.0
+    assert {"slices", "seconds", "writes"} <= set(found["restart_1000"])
+    assert set(found["machine"]) == MACHINE

@@ -171,6 +171,20 @@ async def test_rates_in_the_database_of_a_host_whose_switch_did_not_start_are_no
         await in_force(driver, 10)
 
 
+async def test_a_connection_on_which_nothing_is_asked_stays(switch, opening):
+    switch.add_port("v0")
+    switch.shape("v0", 123)
+    probed = f"punix:{switch.folder / 'probed.sock'}"
+    switch.listen(probed)
+    switch.vsctl("--no-wait", "set", "manager", probed, "inactivity_probe=1000")
+    async with opening(remote=probed.removeprefix("p")) as driver:
+        assert await driver.read(TARGET) == 10.0
+        await asyncio.sleep(3.0)
+        assert await driver.read(TARGET) == 10.0
+    said = (switch.folder / "ovsdb.log").read_text()
+    assert "no response to inactivity probe" not in said
+
+
 async def test_a_driver_that_starts_before_the_database_waits_for_it(switch, opening):
     switch.add_port("v0")
     switch.shape("v0", 123)

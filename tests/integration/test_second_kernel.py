@@ -44,6 +44,7 @@ echo o > /proc/sysrq-trigger
 sleep 60
 """
 
+MODULES = "/usr/lib/uml/modules"
 SYSTEMD = "/lib/systemd/systemd"
 UNITS = {
     "test.target": "[Unit]\nRequires=dbus.socket dbus.service gnb.service check.service\nWants=mentioned.service",
@@ -135,3 +136,15 @@ def test_cpu_is_limited_by_systemd(uml, tmp_path):
     said = boot(uml, tmp_path, script(tmp_path / "init", f"{MOUNTS}{more}\n"))
     assert "process 1 systemd" in said, said
     assert_passed(said, at_least=10)
+
+
+@pytest.mark.timeout(300)
+def test_bandwidth_is_limited_by_queues_of_open_vswitch_in_the_kernel(uml, tmp_path):
+    run = pytest_script(tmp_path / "run", "on_ovs_kernel.py")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "modules").symlink_to(MODULES)
+    names = ("openvswitch", "sch_htb", "veth", "vxlan", "vport-vxlan")
+    modules = (f"modprobe -d {shlex.quote(str(tmp_path))} {name}" for name in names)
+    more = "\n".join(["mount -t tmpfs run /run", "ip link set lo up", *modules, f"exec {shlex.quote(str(run))}"])
+    said = boot(uml, tmp_path, script(tmp_path / "init", f"{MOUNTS}{more}\n"))
+    assert_passed(said, at_least=2)

@@ -12,6 +12,8 @@ from microopt_actuator.drivers.ovsdb_wire import Operation, Outcome, is_row, map
 OWNER: Final = ("microopt-owner", "actuator")
 """What marks, in external_ids, the rows that we have made, and may remove."""
 _KEYS: Final = ("max-rate", "min-rate")
+_NEW_BURST: Final = "400000"
+"""In bits. Open vSwitch's own is one packet, with which a host that is busy for a moment loses rate."""
 _NEW_QUEUE: Final = "newqueue"
 _NEW_QOS: Final = "newqos"
 
@@ -41,7 +43,7 @@ def operations(place: Place, rate: int, target: OvsTarget, port_mbps: float | No
         todo.append(_mutate("Queue", place.queue.uuid, *_new_rates(rate)))
         return todo + RAISE_CONFIG
     ids = mapping([OWNER, ("microopt-target", str(target))])
-    config = mapping((key, str(rate)) for key in _KEYS)
+    config = mapping([*((key, str(rate)) for key in _KEYS), ("burst", _NEW_BURST)])
     todo.append(_insert("Queue", _NEW_QUEUE, other_config=config, external_ids=ids))
     queues = mapping([(place.number, ["named-uuid", _NEW_QUEUE])])
     if place.qos is not None:

@@ -1,0 +1,124 @@
+"""An Open vSwitch for the benchmark alone, in network namespaces of its own, with its datapath in user space."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+TRAFFIC = Path(__file__).with_name("traffic.py")
+ADDRESS = "192.0.2.1"
+WITHIN_S = 20.0
+
+
+class Switch:
+    """A bridge in the namespace `name`, whose ports lead to namespaces of their own."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.socket = folder / "db.sock"
+        self.namespaces = [name]
+
+    def vsctl(self, *command: str) -> None:
+        """Change the database, and wait until the switch has followed."""
+        _run("ovs-vsctl", f"--db=unix:{self.socket}", "--timeout=20", *command)
+
+    def add_port(self, port: str, address: str) -> str:
+        """Add a port with a host behind it, and return the host's namespace."""
+        host, far = f"{self.name}-{port}", f"{port[:10]}-far"
+        _run("ip", "netns", "add", host)
+        self.namespaces.append(host)
+        _run("ip", "-n", self.name, "link", "add", port, "type", "veth", "peer", "name", far, "netns", host)
+        _run("ip", "-n", host, "address", "add", f"{address}/24", "dev", far)
+        _run("ip", "-n", self.name, "link", "set", port, "up")
+        _run("ip", "-n", host, "link", "set", far, "up")
+        _run(*python(host, "quiet", far))
+        self.vsctl("add-port", "br0", port)
+        return host
+
+    def add_queues(self, port: str, *numbers: int) -> None:
+        """Give a port a QoS of 100 Mbit/s and queues of 10."""
+        rates = ("other_config:min-rate=10000000", "other_config:max-rate=10000000", "other_config:burst=400000")
+        words = ["set", "port", port, "qos=@s", "--", "--id=@s", "create", "qos", "type=linux-htb"]
+        words += ["other_config:max-rate=100000000", *(f"queues:{number}=@q{number}" for number in numbers)]
+        for number in numbers:
+            words += ["--", f"--id=@q{number}", "create", "queue", f"external_ids:bench={number}", *rates]
+        self.vsctl(*words)
+
+
+@contextmanager
+def running_switch() -> Iterator[Switch]:
+    """Run both daemons, and remove all at the end."""
+    name = f"microopt-bench-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="microopt-bench-") as folder:
+        switch, daemons = Switch(name, Path(folder)), []
+        _run("ip", "netns", "add", name)
+        try:
+            _run("ovsdb-tool", "create", f"{folder}/conf.db", SCHEMA)
+            served = (f"{folder}/conf.db", f"--remote=punix:{switch.socket}", f"--unixctl={folder}/ovsdb.ctl")
+            daemons.append(_daemon(name, folder, "ovsdb-server", *served))
+            _wait(switch.socket.exists, "ovsdb-server does not start")
+            switch.vsctl("--no-wait", "init")
+            daemons.append(
+                _daemon(name, folder, "ovs-vswitchd", f"unix:{switch.socket}", f"--unixctl={folder}/vswitchd.ctl")
+            )
+            switch.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
+            yield switch
+        finally:
+            for daemon in reversed(daemons):
+                daemon.kill()
+                daemon.wait()
+            for namespace in switch.namespaces:
+                _run("ip", "netns", "del", namespace)
+
+
+@contextmanager
+def transfer(sender: str, receiver: str, record: Path) -> Iterator[None]:
+    """Send by TCP as fast as it goes, and note in a file what was received so far."""
+    with record.open("wb") as file:
+        receiving = subprocess.Popen(python(receiver, "receive", "5201"), stdout=file)
+    try:
+        _wait(lambda: record.stat().st_size > 0, "nobody receives")
+        sending = subprocess.Popen(python(sender, "send", ADDRESS, "5201"))
+        try:
+            yield
+        finally:
+            sending.kill()
+            sending.wait()
+    finally:
+        receiving.kill()
+        receiving.wait()
+
+
+def received_mbps(record: Path, begin_s: float, end_s: float) -> float:
+    """Return the payload that was received between two monotonic times, in Mbit/s."""
+    lines = [line.split() for line in record.read_text().splitlines()[1:]]
+    counts = [(float(at_s), int(total)) for at_s, total in lines if begin_s <= float(at_s) <= end_s]
+    (first_s, first), (last_s, last) = counts[0], counts[-1]
+    return (last - first) * 8 / (last_s - first_s) / 1e6
+
+
+def python(namespace: str, *arguments: str) -> list[str]:
+    """Return the command that runs traffic.py in a namespace."""
+    return ["ip", "netns", "exec", namespace, sys.executable, str(TRAFFIC), *arguments]
+
+
+def _daemon(namespace: str, folder: str, *command: str) -> subprocess.Popen[bytes]:
+    whole = ["env", f"OVS_RUNDIR={folder}", "ip", "netns", "exec", namespace, *command, "--no-chdir"]
+    return subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _wait(probe: Callable[[], bool], what: str) -> None:
+    give_up_s = time.monotonic() + WITHIN_S
+    while not probe():
+        if time.monotonic() > give_up_s:
+            raise RuntimeError(what)
+        time.sleep(0.02)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
