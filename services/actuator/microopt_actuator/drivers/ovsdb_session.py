@@ -175,8 +175,10 @@ class Session:
     def _take(self, message: Message) -> None:
         if message.method == "update":
             _, updates = msgspec.json.decode(message.params, type=tuple[Raw, _Updates])
+            before = self.rows.cur_cfg
             self.rows.take(updates)
-            self._tell_configured()
+            if self.rows.cur_cfg != before:
+                self._tell_configured()
         elif message.method == "echo":
             self._writer.write(echo_reply(message))
         elif (answer := self._pending.get(message.id)) is not None and not answer.done():
