@@ -52,6 +52,7 @@ class Database:
                     failures = 0
                     self._session, self._why = session, self._no_answer()
                     self._changed.set()
+                    self._log.info("connected")
                     await listening
             except MicrooptError as error:
                 self._lose(error)
@@ -66,11 +67,11 @@ class Database:
             async with asyncio.timeout(self._timeout_s):
                 while self._session is None:
                     if isinstance(self._why, PermanentError):
-                        raise self._why
+                        raise PermanentError(str(self._why))
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise self._why from None
+            raise TemporaryError(str(self._why)) from None
         return self._session
 
     def _lose(self, error: MicrooptError) -> None:
