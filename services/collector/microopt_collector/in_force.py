@@ -9,7 +9,9 @@ from microopt.messages import Actuation
 HISTORY: Final = 64
 """Changes kept of each resource: a slot is closed a little after its end, when the next value may be in force."""
 
-_IN_FORCE: Final = frozenset({"applied", "verified", "effective"})
+_IN_FORCE: Final = frozenset({"applied", "verified"})
+_SEEN_LATER: Final = frozenset({"effective", "ineffective"})
+"""Of a value that was verified before; `observed` is its use."""
 
 
 class AllocationsInForce:
@@ -20,10 +22,11 @@ class AllocationsInForce:
 
     def note(self, actuation: Actuation) -> None:
         """Take one report; refusals and failures change nothing, and a value not read back is unknown."""
-        if actuation.state not in _IN_FORCE:
-            return
         changes = self._changes[actuation.slice].setdefault(actuation.resource, deque(maxlen=HISTORY))
-        changes.append((actuation.at, actuation.observed))
+        if actuation.state in _IN_FORCE:
+            changes.append((actuation.at, actuation.observed))
+        elif actuation.state in _SEEN_LATER and not changes:  # the last report is all that a new process hears
+            changes.append((actuation.at, actuation.requested))
 
     def before(self, slice: str, end: datetime) -> dict[str, float]:
         """Return the values that were in force just before `end`, of the resources for which they are known."""

@@ -50,7 +50,8 @@ def _outcome(report: Actuation | None, epoch: int) -> str:
         return "no actuator has reported"
     behind = "" if report.epoch >= epoch else f" (still epoch {report.epoch})"
     observed = "unknown" if report.observed is None else f"{report.observed:.6g}"
-    return f"{report.state}, read back {observed} by {report.driver}{behind} {report.error}".rstrip()
+    saw = "in use" if report.state in ("effective", "ineffective") else "read back"
+    return f"{report.state}, {saw} {observed}, driver {report.driver}{behind} {report.error}".rstrip()
 
 
 async def _last(bus: Bus, stream: str, subject: str, kind: type[T]) -> T | None:

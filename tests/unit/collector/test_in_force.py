@@ -37,9 +37,14 @@ def test_a_slot_has_the_values_that_were_in_force_at_its_end():
     assert before(noted, 1) == {}
 
 
-@pytest.mark.parametrize("state", ["refused", "failed"])
-def test_refusals_and_failures_change_nothing(state):
+@pytest.mark.parametrize("state", ["refused", "failed", "effective", "ineffective"])
+def test_refusals_failures_and_what_a_slice_uses_change_nothing(state):
     assert before([actuation(1, 1000.0), actuation(2, 2000.0, state)], 9) == {"gnb_cpu": 1000.0}
+
+
+@pytest.mark.parametrize("state", ["effective", "ineffective"])
+def test_a_value_whose_verification_nobody_heard_is_what_was_requested(state):
+    assert before([actuation(1, 321.0, state)], 9) == {"gnb_cpu": 1000.0}
 
 
 def test_a_value_that_was_not_read_back_is_unknown():
