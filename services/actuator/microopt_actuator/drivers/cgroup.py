@@ -11,7 +11,7 @@ from pathlib import Path
 
 from microopt.agent import Context
 from microopt.errors import ConfigError, PermanentError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import Access, Driver, Write
 from microopt_actuator.drivers.cgroup_files import (
     MAX_PERIOD_US,
     MAX_QUOTA_US,
@@ -109,6 +109,15 @@ class CgroupCpu:
         """Return how far a reading may be from `millicores`: half a µs of quota in each period."""
         return 0.5 * 1000 / self._period_us + abs(millicores) * _FLOAT_SLACK
 
+    def why_not_writable(self, target: str) -> str:
+        """Return what would keep a limit from being written, with the remedy; empty is nothing that can be seen.
+
+        Raises:
+            TemporaryError: there is no such cgroup or process now.
+            PermanentError: the target is no cgroup that can be limited.
+        """
+        return self._find(target).why_not_writable()
+
     def _find(self, target: str) -> CpuGroup:
         """Return the target's cgroup; one that was found and is still there is not looked for again."""
         found = self._found.get(target)
@@ -161,6 +170,11 @@ class CgroupDriver:
     async def read(self, target: str) -> float | None:
         """Return the millicores in force; see `CgroupCpu.read_millicores`."""
         return self._cpu.read_millicores(target)
+
+    async def access(self, target: str) -> Access:
+        """Return whether the cgroup's files can be written; see `CgroupCpu.why_not_writable`."""
+        why = self._cpu.why_not_writable(target)
+        return Access(writable=not why, why=why)
 
 
 def opened(settings: ActuatorSettings, _: Context) -> AbstractAsyncContextManager[Driver]:

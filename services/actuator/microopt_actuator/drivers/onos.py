@@ -16,7 +16,7 @@ import structlog
 
 from microopt.agent import Context
 from microopt.errors import MicrooptError, PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import Access, Driver, Write
 from microopt_actuator.drivers.onos_api import OnosApi, secret
 from microopt_actuator.drivers.onos_change import (
     MeterChange,
@@ -111,6 +111,12 @@ class OnosDriver:
         meter = await self._api.meter(flow.device, int(hold.number))
         rate = meter.rate if meter is not None and meter.state == ADDED else None
         return None if rate is None else mbps_of(rate.kbps)
+
+    async def access(self, target: str) -> Access:
+        """Return that only a write would show it, for ONOS tells nobody the roles of a user."""
+        self._flow(target)
+        user = self._settings.username
+        return Access(writable=None, why=f"ONOS says only at a write whether user {user} has the role admin")
 
     def _flow(self, target: str) -> OnosFlow:
         flow = self._settings.flows.get(target)

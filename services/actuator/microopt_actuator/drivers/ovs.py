@@ -15,8 +15,8 @@ import structlog
 
 from microopt.agent import Context
 from microopt.errors import MicrooptError, PermanentError
-from microopt_actuator.drivers.base import Driver, Write
-from microopt_actuator.drivers.ovs_change import leftovers, new_config, operations, said
+from microopt_actuator.drivers.base import WRITABLE, Access, Driver, Write
+from microopt_actuator.drivers.ovs_change import ABORT, leftovers, new_config, operations, said, why_refused
 from microopt_actuator.drivers.ovs_place import BYTES_S_MAX, Place, find
 from microopt_actuator.drivers.ovs_rows import Rows
 from microopt_actuator.drivers.ovs_target import OvsTarget, parse_target
@@ -95,6 +95,17 @@ class OvsDriver:
         await session.configured(rows.next_cfg, self._settings.settle_s)
         rate = self._find(rows, where).rate()
         return None if rate is None else rate / _BITS
+
+    async def access(self, target: str) -> Access:
+        """Return whether the database takes a change of the queue, in a transaction that undoes itself."""
+        where = parse_target(target)
+        session = await self._database.session()
+        place = self._find(await session.fresh(), where)
+        todo = [*operations(place, place.least, where, self._settings.port_mbps), ABORT]
+        error = why_refused(where, await session.transact(todo))
+        if error is None:
+            return WRITABLE
+        return Access(writable=False if isinstance(error, PermanentError) else None, why=str(error))
 
     def _find(self, rows: Rows, target: OvsTarget) -> Place:
         may_make = self._settings.create and not target.tags
