@@ -11,6 +11,7 @@ from microopt.errors import PermanentError, TemporaryError
 from microopt.settings import Settings
 from microopt.testing import eventually
 from microopt_actuator.drivers import systemd
+from microopt_actuator.drivers.base import WRITABLE
 from microopt_actuator.drivers.systemd import SystemdDriver
 from microopt_actuator.settings import ActuatorSettings
 
@@ -100,6 +101,10 @@ async def test_a_period_is_set_with_the_quota(unit):
         assert cpu_max(unit) == "41332 33333"
         assert write.is_held_by(await driver.read(unit))
         assert (await driver.plan(unit, 1234)).steps == ()
+
+
+async def test_root_can_write(driver):
+    assert await driver.access(GNB) == WRITABLE
 
 
 async def test_a_unit_that_is_not_loaded_is_a_temporary_error(driver):

@@ -14,6 +14,7 @@ import pytest
 from microopt.errors import PermanentError, TemporaryError
 from microopt.settings import Settings
 from microopt_actuator.drivers import tc
+from microopt_actuator.drivers.base import WRITABLE
 from microopt_actuator.drivers.tc import TcDriver
 from microopt_actuator.drivers.tc_class import HtbClass
 from microopt_actuator.drivers.tc_netlink import TcSocket
@@ -253,6 +254,49 @@ def test_without_the_capability_the_error_names_it():
     assert output.splitlines()[1:] == []
     assert "PermanentError" in errors
     assert "give the actuator the capability CAP_NET_ADMIN" in errors
+    assert "rate 10Mbit" in shown()
+
+
+ACCESS = """
+    import asyncio, sys
+    from concurrent.futures import ThreadPoolExecutor
+    from microopt_actuator.drivers.tc import TcDriver
+
+    async def main():
+        driver = TcDriver(ThreadPoolExecutor(1))
+        print(await driver.read("v0/1:10"))
+        access = await driver.access("v0/1:10")
+        print(access.writable, access.why)
+        await driver.apply(await driver.plan("v0/1:10", 25))
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.usefixtures("classes")
+async def test_with_the_capability_classes_can_be_written(driver: TcDriver):
+    before = shown()
+    assert await driver.access(TARGET) == WRITABLE
+    assert shown() == before
+    with pytest.raises(TemporaryError, match="no network namespace microopt-nowhere"):
+        await driver.access("netns:microopt-nowhere/v0/1:10")
+
+
+@pytest.mark.usefixtures("classes")
+@pytest.mark.parametrize(
+    "without",
+    [
+        ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"),
+        ("unshare", "--user", "--map-root-user"),  # all capabilities, and none over the network
+    ],
+)
+def test_without_the_capability_it_is_said_before_a_write_fails(without: tuple[str, ...]):
+    command = ["ip", "netns", "exec", NETNS, *without, sys.executable, "-c", textwrap.dedent(ACCESS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    value, access = done.stdout.splitlines()
+    assert value == "10.0"
+    assert access.startswith("False tc v0/1:10: looking whether it can be changed: Operation not permitted; give")
+    assert "PermanentError: tc v0/1:10: setting 25 Mbit/s: Operation not permitted" in done.stderr
     assert "rate 10Mbit" in shown()
 
 
