@@ -20,6 +20,7 @@ from microopt_actuator.drivers.cgroup_files import (
     CpuGroup,
     CpuLimit,
 )
+from microopt_actuator.drivers.cgroup_pods import POD
 from microopt_actuator.drivers.cgroup_tree import PID, CgroupTree
 from microopt_actuator.settings import ActuatorSettings
 
@@ -28,9 +29,10 @@ _FLOAT_SLACK = 1e-12
 
 
 class CgroupCpu:
-    """Reads and writes the CPU limit of cgroups, named by path within the hierarchy or by `pid:1234`.
+    """Reads and writes the CPU limit of cgroups, named by path within the hierarchy, `pod:UID` or `pid:1234`.
 
-    A pid is resolved at each call and may by then be another process's: prefer paths for what lives long.
+    A pod's containers are looked for at each call, as they may be made anew. A pid is, too, and may by then be
+    another process's: prefer paths for what lives long.
 
     Args:
         root: where the cgroup file systems are mounted.
@@ -123,7 +125,7 @@ class CgroupCpu:
         found = self._found.get(target)
         if found is None or not found.limit_file.exists():
             found = self._tree.find(target)
-            if not target.startswith(PID):  # a process may move, or be another one by now
+            if not target.startswith((PID, POD)):  # a process may move, and a container be made anew
                 self._found[target] = found
         return found
 
