@@ -70,6 +70,18 @@ class TakesAnyTarget(Shelf):
         return self.values.get(target)
 
 
+class LooksAtTheNotationOnly(Shelf):
+    """Its targets are single letters, and those that nobody has hold nothing."""
+
+    def known(self, target):
+        if len(target) != 1:
+            raise PermanentError(f"{target} is no letter")
+        self.values.setdefault(target, None)
+
+    def absent(self, target):
+        return "b" if target == "a" else "a"
+
+
 class TakesAnyValue(Shelf):
     async def plan(self, target, value):
         self.known(target)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fakes import drivers
+from fakes.kubernetes import FakeKubernetes
 from fakes.onos import PASSWORD, FakeOnos
 from microopt.errors import ConfigError
 from microopt.settings import Settings
@@ -21,6 +22,7 @@ from microopt_actuator.conformance import checks
 from microopt_actuator.conformance.run import Values, conform, try_out
 
 DEVICE = "of:0000000000000050"
+POD_UID = "7f3d1c0e-9a4b-4c55-8d21-0d7c6a1e2b3f"
 ALL = ["read", *(name for name, _ in checks.CHECKS), "put back"]
 
 
@@ -61,17 +63,44 @@ async def test_the_driver_for_onos_keeps_the_contract(fake, onos_table, target, 
     assert (again.before, left in (fake.rates(DEVICE), fake.queues(DEVICE))) == (after, True)
 
 
-@contextmanager
-def kernel_cgroup():
-    """Make a cgroup on the kernel of this machine."""
+def cgroup_root():
+    """Return where this kernel limits CPU."""
     mounts = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpu,cpuacct"))
-    root = next(one for one in mounts if (one / "cgroup.controllers").exists() or (one / "cpu.shares").exists())
-    directory = root / f"microopt-conformance-{os.getpid()}"
+    return next(one for one in mounts if (one / "cgroup.controllers").exists() or (one / "cpu.shares").exists())
+
+
+@contextmanager
+def kernel_cgroup(ending=""):
+    """Make a cgroup on the kernel of this machine."""
+    directory = cgroup_root() / f"microopt-conformance-{os.getpid()}{ending}"
     directory.mkdir()
     try:
         yield f"/{directory.name}"
     finally:
         directory.rmdir()
+
+
+@pytest.mark.root
+async def test_the_driver_for_cgroups_keeps_the_contract_for_a_pods_container_on_this_kernel():
+    with kernel_cgroup("-kubepods") as outer:
+        pod = cgroup_root() / outer.strip("/") / "burstable" / f"pod{POD_UID}"
+        container = pod / ("b" * 64)
+        folders = (pod.parent, pod, container)
+        for folder in folders:
+            folder.mkdir()
+        try:
+            for target, directory in ((f"pod:{POD_UID}", pod), (f"pod:{POD_UID}/bbbb", container)):
+                values = Values(500.0, 1234.5, 4000.0)
+                report = await conform(Settings({}, "test"), "cgroup", target, values, ignore)
+                assert report.ok, report
+                assert [outcome.check for outcome in report.outcomes] == ALL
+                (refused,) = [outcome.said for outcome in report.outcomes if outcome.check == "wrong target"]
+                assert "'pod:microopt-none': this node has no pod of this uid" in refused
+                files = {one.name: one.read_text() for one in directory.iterdir() if one.name.startswith("cpu.")}
+                assert "400000" in files.get("cpu.max", files.get("cpu.cfs_quota_us"))
+        finally:
+            for folder in reversed(folders):
+                folder.rmdir()
 
 
 @pytest.mark.root
@@ -82,6 +111,21 @@ async def test_the_driver_for_cgroups_keeps_the_contract_on_this_kernel():
         assert [outcome.check for outcome in report.outcomes] == ALL
         again = await conform(Settings({}, "test"), "cgroup", target, Values(), ignore)
         assert (again.ok, again.before) == (True, 4000.0)
+
+
+@pytest.mark.parametrize("target", ["core/pod/upf-0/upf", "core/app=upf/upf"])
+async def test_the_driver_for_kubernetes_keeps_the_contract(tmp_path, target):
+    async with FakeKubernetes().serving() as cluster:
+        pods = [cluster.add(f"upf-{number}", limit="1", request="100m", app="upf") for number in range(2)]
+        table = {"kubeconfig": str(cluster.kubeconfig(tmp_path)), "settle_s": 5.0, "timeout_s": 5.0}
+        settings = Settings({"actuator": {"kubernetes": table}}, "test")
+        report = await conform(settings, "kubernetes", target, Values(), ignore)
+        assert report.ok, report
+        assert ([outcome.check for outcome in report.outcomes], report.before) == (ALL, 1000.0)
+        meant = pods if "=" in target else pods[:1]
+        assert len(cluster.patches()) == 4 * len(meant)  # low, high, somebody else's, and what was before
+        assert [pod["status"]["containerStatuses"][0]["resources"]["limits"]["cpu"] for pod in pods] == ["1", "1"]
+        assert [pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] for pod in pods] == ["100m"] * 2
 
 
 # --- drivers that do not ----------------------------------------------------------------------------------------
@@ -105,6 +149,7 @@ async def test_a_driver_that_keeps_the_contract_leaves_what_it_found():
         (drivers.WritesAgain, "apply again", "still has steps: write it again"),
         (drivers.Remembers, "drift is seen", "15 is read"),
         (drivers.TakesAnyTarget, "wrong target", "'a-microopt-none' was read instead of refused"),
+        (drivers.LooksAtTheNotationOnly, "wrong target", "'b' was read instead of refused"),
         (drivers.TakesAnyValue, "wrong values", "nan was planned instead of refused"),
         (drivers.SaysNothing, "wrong target", "without a word"),
         (drivers.Crashes, "apply low", "KeyError('a')"),
@@ -116,7 +161,17 @@ async def test_a_driver_that_breaks_a_rule_is_found_out_and_the_value_put_back(k
     (outcome,) = [outcome for outcome in report.outcomes if outcome.check == check]
     assert not outcome.ok
     assert said in outcome.said
-    assert shelf == {"a": 20.0}
+    assert shelf["a"] == 20.0
+
+
+async def test_what_the_thing_itself_says_of_an_absent_target_is_shown():
+    class Precise(drivers.Shelf):
+        def absent(self, _):
+            return "b"
+
+    _, report = await tried(Precise)
+    assert report.ok
+    assert [one.said for one in report.outcomes if one.check == "wrong target"] == ["b is not there"]
 
 
 async def test_a_temporary_error_is_waited_out():

@@ -326,6 +326,18 @@ async def test_the_driver_keeps_the_contract(switch, port):
         report = await conform(settings, "ovs", target, Values(), lambda _: None)
         assert report.ok, report
         assert report.before == 10.0
+        (refused,) = [outcome.said for outcome in report.outcomes if outcome.check == "wrong target"]
+        assert ("QoS of port v0 has no queue 61439" if target == TARGET else "no queue has these") in refused
+
+
+async def test_the_driver_keeps_the_contract_where_it_makes_what_is_missing(switch):
+    switch.add_port("v0")
+    settings = Settings(
+        {"actuator": {"ovs": {"remote": switch.remote, "create": True, "port_mbps": 50.0}}}, "test"
+    )
+    report = await conform(settings, "ovs", "v0/7", Values(5.0, 20.0, 10.0), lambda _: None)
+    assert report.ok, report
+    assert switch.classes("v0") == {0: ("12Kbit", "50Mbit"), 7: ("10Mbit", "10Mbit")}
 
 
 # --- whether it could be written --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 
 from microopt.errors import PermanentError, TemporaryError
 from microopt.settings import Settings
+from microopt_actuator.conformance.run import Values, conform
 from microopt_actuator.drivers import tc
 from microopt_actuator.drivers.base import WRITABLE
 from microopt_actuator.drivers.tc import TcDriver
@@ -307,3 +308,16 @@ async def test_many_at_once_are_all_served(driver: TcDriver):
         traffic_control(f"class add dev v0 parent 1:1 classid {target.rpartition('/')[2]} htb rate 1mbit")
     await asyncio.gather(*(put(driver, 2, target) for target in targets))
     assert await asyncio.gather(*(driver.read(target) for target in targets)) == [2.0] * len(targets)
+
+
+@pytest.mark.usefixtures("classes")
+async def test_the_driver_keeps_the_contract(changes: list[HtbClass]):
+    report = await conform(Settings({}, "test"), "tc", TARGET, Values(), lambda _: None)
+    assert report.ok, report
+    assert report.before == 10.0
+    assert len(changes) == 4  # low, high, somebody else's, and what was before
+    (refused,) = [outcome.said for outcome in report.outcomes if outcome.check == "wrong target"]
+    assert "there is no such class now" in refused
+    assert "classid 1:ffff htb" in refused
+    assert "rate 10Mbit overhead 14 ceil 10Mbit" in shown()
+    assert "1:ffff" not in traffic_control("class show dev v0")

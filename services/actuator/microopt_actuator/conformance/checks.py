@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from microopt.errors import MicrooptError, PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import Absence, Driver, Write
 
 NOWHERE: Final = "-microopt-none"
 """What makes another target of one, which nobody has."""
@@ -82,15 +82,15 @@ class Trial:
         return Seen(f"{shown(observed)} of another process is seen")
 
     async def refuse_target(self) -> Seen:
-        """A target that is not there is refused with a reason."""
-        wrong = self.target + NOWHERE
-        calls = {
-            "read": lambda: self.driver.read(wrong),
-            "planned": lambda: self.driver.plan(wrong, self.low),
-        }
+        """A target that is not there is refused with a reason: by its notation, and by what has no such thing."""
         said = ""
-        for done, call in calls.items():
-            said = await _refused(call, f"{wrong!r} was {done}", MicrooptError)
+        for wrong in self._wrong_targets():
+            calls = {
+                "read": lambda wrong=wrong: self.driver.read(wrong),
+                "planned": lambda wrong=wrong: self.driver.plan(wrong, self.low),
+            }
+            for done, call in calls.items():
+                said = await _refused(call, f"{wrong!r} was {done}", MicrooptError)
         return Seen(said)
 
     async def refuse_values(self) -> Seen:
@@ -103,6 +103,12 @@ class Trial:
                 PermanentError,
             )
         return Seen(said)
+
+    def _wrong_targets(self) -> list[str]:
+        wrong = [self.target + NOWHERE]
+        if isinstance(self.driver, Absence):
+            wrong.append(self.driver.absent(self.target))
+        return wrong
 
     async def _apply(self, value: float) -> Seen:
         write = await put(self.driver, self.target, value)

@@ -97,3 +97,12 @@ class Probe(Protocol):
             PermanentError: the target can never be read; the text names the remedy.
         """
         ...
+
+
+@runtime_checkable
+class Absence(Protocol):
+    """What a driver may have beside the functions of `Driver`, where it can tell what is not there."""
+
+    def absent(self, target: str) -> str:
+        """Return another target in the same notation, which nobody has."""
+        ...

@@ -21,7 +21,7 @@ from microopt_actuator.drivers.cgroup_files import (
     CpuLimit,
 )
 from microopt_actuator.drivers.cgroup_pods import POD
-from microopt_actuator.drivers.cgroup_tree import PID, CgroupTree
+from microopt_actuator.drivers.cgroup_tree import NO_PID, PID, CgroupTree
 from microopt_actuator.settings import ActuatorSettings
 
 _FLOAT_SLACK = 1e-12
@@ -177,6 +177,13 @@ class CgroupDriver:
         """Return whether the cgroup's files can be written; see `CgroupCpu.why_not_writable`."""
         why = self._cpu.why_not_writable(target)
         return Access(writable=not why, why=why)
+
+    def absent(self, target: str) -> str:
+        """Return a cgroup beside the target, or a process or pod that there cannot be."""
+        for kind, none in ((PID, NO_PID), (POD, "microopt-none")):
+            if target.startswith(kind):
+                return f"{kind}{none}"
+        return f"{target.rstrip('/')}-microopt-none"
 
 
 def opened(settings: ActuatorSettings, _: Context) -> AbstractAsyncContextManager[Driver]:

@@ -10,6 +10,8 @@ from microopt_actuator.drivers.cgroup_files import CpuGroup, refusal
 from microopt_actuator.drivers.cgroup_pods import POD, Pods
 
 PID = "pid:"
+NO_PID = 1 << 22
+"""The kernel's PID_MAX_LIMIT, below which all are."""
 _V2_MARK = "cgroup.controllers"
 _V2_MOUNT = "unified"
 _V1_MOUNTS = ("cpu", "cpu,cpuacct")

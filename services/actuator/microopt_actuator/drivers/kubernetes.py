@@ -114,6 +114,13 @@ class KubernetesDriver:
             return Access(writable=None, why=str(error))
         return Access(writable=not why, why=why)
 
+    def absent(self, target: str) -> str:
+        """Return a pod of the same namespace that there is not, or labels that no pod has."""
+        where = parse_target(target)
+        if where.pod:
+            return str(replace(where, pod="microopt-none"))
+        return str(replace(where, selector=f"{where.selector},microopt=none"))
+
     async def _running(self, where: PodTarget) -> list[Pod]:
         """Return the target's pods in which the container runs."""
         pods = await self._api.pods(where)

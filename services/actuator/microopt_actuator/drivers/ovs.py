@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -19,7 +20,7 @@ from microopt_actuator.drivers.base import WRITABLE, Access, Driver, Write
 from microopt_actuator.drivers.ovs_change import ABORT, leftovers, new_config, operations, said, why_refused
 from microopt_actuator.drivers.ovs_place import BYTES_S_MAX, Place, find
 from microopt_actuator.drivers.ovs_rows import Rows
-from microopt_actuator.drivers.ovs_target import OvsTarget, parse_target
+from microopt_actuator.drivers.ovs_target import MAX_QUEUE, OvsTarget, parse_target
 from microopt_actuator.drivers.ovsdb import Database
 from microopt_actuator.drivers.ovsdb_remote import parse_remote
 from microopt_actuator.drivers.ovsdb_session import Session
@@ -106,6 +107,14 @@ class OvsDriver:
         if error is None:
             return WRITABLE
         return Access(writable=False if isinstance(error, PermanentError) else None, why=str(error))
+
+    def absent(self, target: str) -> str:
+        """Return the last queue of the same port, tags that no row has, or a port that there is not."""
+        where = parse_target(target)
+        if where.tags:
+            return f"{target},microopt=none"
+        is_made = self._settings.create or where.queue == MAX_QUEUE
+        return str(replace(where, port="microopt-none") if is_made else replace(where, queue=MAX_QUEUE))
 
     def _find(self, rows: Rows, target: OvsTarget) -> Place:
         may_make = self._settings.create and not target.tags

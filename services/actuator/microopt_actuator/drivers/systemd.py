@@ -109,6 +109,10 @@ class SystemdDriver:
             return WRITABLE
         return Access(writable=None, why=f"whether this user may, polkit says only at a write; if not, {ALLOW}")
 
+    def absent(self, target: str) -> str:
+        """Return a unit of the same kind that nobody has loaded."""
+        return f"microopt-none.{_checked(target).rpartition('.')[2]}"
+
     async def _missing(self, target: str, quota_us: int) -> dict[str, int]:
         """Return the properties that are to be set."""
         missing = {}

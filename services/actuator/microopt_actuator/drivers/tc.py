@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from microopt.agent import Context
@@ -132,6 +133,12 @@ class TcDriver:
         """Return whether this process has the capability for it; see `TcClasses.why_not_writable`."""
         why = await self._wait_for(self._classes.why_not_writable, target)
         return Access(writable=not why, why=why)
+
+    def absent(self, target: str) -> str:
+        """Return a class of the same qdisc, of the last number that there is, or of the one before."""
+        where = parse_target(target)
+        last = where.handle | 0xFFFF
+        return str(replace(where, handle=last if last != where.handle else last - 1))
 
     async def _wait_for(self, call: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
