@@ -1,7 +1,7 @@
 """A driver over a dict that keeps the contract, and those that break one rule of it each."""
 
 from microopt.errors import PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Write
+from microopt_actuator.drivers.base import Made, Write
 
 
 class Shelf:
@@ -80,6 +80,37 @@ class LooksAtTheNotationOnly(Shelf):
 
     def absent(self, target):
         return "b" if target == "a" else "a"
+
+
+class Leaks(Shelf):
+    """It makes a thing for each change, and leaves the former ones."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.meters = 0
+
+    async def apply(self, write):
+        await super().apply(write)
+        self.meters += 1
+
+    async def made(self, _):
+        return Made(("flow 1",), tuple(f"meter {number}" for number in range(1, self.meters + 1)))
+
+
+class MovesOn(Leaks):
+    """It makes what is to last anew at each change."""
+
+    async def made(self, _):
+        return Made((f"flow {self.meters}",), ("meter 1",))
+
+
+class Forgets(Leaks):
+    """From the tenth change on it reads something else."""
+
+    async def read(self, target):
+        return await super().read(target) if self.meters < 10 else None
+
+    made = None
 
 
 class TakesAnyValue(Shelf):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from microopt_actuator.conformance.run import Values, conform, try_out
 
 DEVICE = "of:0000000000000050"
 POD_UID = "7f3d1c0e-9a4b-4c55-8d21-0d7c6a1e2b3f"
-ALL = ["read", *(name for name, _ in checks.CHECKS), "put back"]
+ALL = ["read", *(check.name for check in checks.CHECKS), "put back"]
 
 
 def ignore(_):
@@ -61,6 +62,22 @@ async def test_the_driver_for_onos_keeps_the_contract(fake, onos_table, target, 
     again = await conform(settings, "onos", target, Values(), ignore)
     assert again.ok, again
     assert (again.before, left in (fake.rates(DEVICE), fake.queues(DEVICE))) == (after, True)
+
+
+async def test_a_dozen_changes_on_onos_leave_one_flow_and_one_meter_whatever_the_ids_are(fake, onos_table):
+    fake.reuses_ids = False  # as an ONOS that gives them out by chance
+    strangers = [fake.add_meter(DEVICE, 1_000 + number) for number in range(3)]
+    settings = Settings(onos_table, "test")
+    report = await conform(settings, "onos", "metered", Values(5.0, 40.0, 20.0), ignore)
+    assert report.ok, report
+    (said,) = [outcome.said for outcome in report.outcomes if outcome.check == "many in turn"]
+    flow, meter = re.fullmatch(
+        r"12 changes, each of which is read; there are flow (\d+), meter (\d+)", said
+    ).groups()
+    assert list(fake.devices[DEVICE].flows) == [int(flow)]
+    assert int(meter) > 16  # which ONOS writes as 11 or more
+    assert [one for one in fake.meters(DEVICE) if one not in strangers] == [int(meter) + 1]  # put back
+    assert strangers == [one for one in fake.meters(DEVICE) if one in strangers]
 
 
 def cgroup_root():
@@ -123,7 +140,8 @@ async def test_the_driver_for_kubernetes_keeps_the_contract(tmp_path, target):
         assert report.ok, report
         assert ([outcome.check for outcome in report.outcomes], report.before) == (ALL, 1000.0)
         meant = pods if "=" in target else pods[:1]
-        assert len(cluster.patches()) == 4 * len(meant)  # low, high, somebody else's, and what was before
+        # low, high, somebody else's, many, and what was before
+        assert len(cluster.patches()) == (4 + checks.TURNS) * len(meant)
         assert [pod["status"]["containerStatuses"][0]["resources"]["limits"]["cpu"] for pod in pods] == ["1", "1"]
         assert [pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] for pod in pods] == ["100m"] * 2
 
@@ -148,6 +166,13 @@ async def test_a_driver_that_keeps_the_contract_leaves_what_it_found():
         (drivers.Rounds, "apply high", "15 was applied, which shows as 15 ± 0.5; 10 is read"),
         (drivers.WritesAgain, "apply again", "still has steps: write it again"),
         (drivers.Remembers, "drift is seen", "15 is read"),
+        (
+            drivers.Leaks,
+            "many in turn",
+            "of meter 1, meter 2, meter 3 has become meter 1, meter 2, meter 3, meter 4, ",
+        ),
+        (drivers.MovesOn, "many in turn", "there was flow 3, and flow 15 is in its place"),
+        (drivers.Forgets, "many in turn", "change 7: 14.1667 was applied"),
         (drivers.TakesAnyTarget, "wrong target", "'a-microopt-none' was read instead of refused"),
         (drivers.LooksAtTheNotationOnly, "wrong target", "'b' was read instead of refused"),
         (drivers.TakesAnyValue, "wrong values", "nan was planned instead of refused"),
@@ -229,7 +254,7 @@ def test_the_command_says_a_line_for_each_check_and_puts_the_value_back(pod):
     assert [line.split(":")[0] for line in told] == ALL
     assert told[0] == "read: 4000 is in force"
     assert f"              {limit}: 100000 100000" in done.output.splitlines()
-    assert done.output.splitlines()[-1] == "9 checks passed: cgroup keeps its contract at /pods/a"
+    assert done.output.splitlines()[-1] == "10 checks passed: cgroup keeps its contract at /pods/a"
     assert limit.read_text().strip() == "400000 100000"
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from microopt.errors import PermanentError, TemporaryError
 from microopt.settings import Settings
+from microopt_actuator.conformance import checks
 from microopt_actuator.conformance.run import Values, conform
 from microopt_actuator.drivers import tc
 from microopt_actuator.drivers.base import WRITABLE
@@ -315,7 +316,7 @@ async def test_the_driver_keeps_the_contract(changes: list[HtbClass]):
     report = await conform(Settings({}, "test"), "tc", TARGET, Values(), lambda _: None)
     assert report.ok, report
     assert report.before == 10.0
-    assert len(changes) == 4  # low, high, somebody else's, and what was before
+    assert len(changes) == 4 + checks.TURNS  # low, high, somebody else's, many, and what was before
     (refused,) = [outcome.said for outcome in report.outcomes if outcome.check == "wrong target"]
     assert "there is no such class now" in refused
     assert "classid 1:ffff htb" in refused

@@ -106,3 +106,25 @@ class Absence(Protocol):
     def absent(self, target: str) -> str:
         """Return another target in the same notation, which nobody has."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a driver has made for a target: `lasting` outlives a change, which leaves as much of `changing`."""
+
+    lasting: tuple[str, ...]
+    changing: tuple[str, ...]
+
+
+@runtime_checkable
+class Maker(Protocol):
+    """What a driver may have beside the functions of `Driver`, where it makes things to put a value in force."""
+
+    async def made(self, target: str) -> Made:
+        """Return what it has made for the target and is there now, also what it would have to remove.
+
+        Raises:
+            TemporaryError: the target is not there now.
+            PermanentError: the target can never be read; the text names the remedy.
+        """
+        ...
