@@ -78,7 +78,7 @@ class SystemdBus:
             PermanentError: systemd refuses; the text names the remedy.
         """
         values = [[name, Variant("t", value)] for name, value in properties.items()]
-        await self._call(unit, PATH, MANAGER, "SetUnitProperties", "sba(sv)", [unit, True, values])
+        await self._call(unit, _asked(PATH, MANAGER, "SetUnitProperties", "sba(sv)", [unit, True, values]))
 
     async def is_trusted(self, unit: str) -> bool:
         """Return whether systemd lets us set properties without asking anybody: as root, or as its own user.
@@ -100,9 +100,9 @@ class SystemdBus:
             await self._watch
 
     async def _property(self, unit: str, name: str, signature: str) -> Any:
-        (path,) = await self._call(unit, PATH, MANAGER, "GetUnit", "s", [unit])
+        (path,) = await self._call(unit, _asked(PATH, MANAGER, "GetUnit", "s", [unit]))
         interface = f"{NAME}.{unit.rpartition('.')[2].capitalize()}"
-        (value,) = await self._call(unit, path, PROPERTIES, "Get", "ss", [interface, name])
+        (value,) = await self._call(unit, _asked(path, PROPERTIES, "Get", "ss", [interface, name]))
         if not isinstance(value, Variant) or value.signature != signature:
             raise PermanentError(
                 f"systemd unit {unit}: {name} is {value!r}, which is not systemd's; what is on this bus?"
@@ -111,30 +111,12 @@ class SystemdBus:
 
     async def _user(self, unit: str, name: str) -> int:
         """Return the number of the user who is called `name` on the bus."""
-        asked = ("/org/freedesktop/DBus", _BUS, "GetConnectionUnixUser", "s", [name])
-        (user,) = await self._call(unit, *asked, destination=_BUS)
+        asked = _asked("/org/freedesktop/DBus", _BUS, "GetConnectionUnixUser", "s", [name], of=_BUS)
+        (user,) = await self._call(unit, asked)
         return int(user)
 
-    async def _call(
-        self,
-        unit: str,
-        path: str,
-        interface: str,
-        member: str,
-        signature: str,
-        body: list[Any],
-        destination: str = NAME,
-    ) -> list[Any]:
-        message = Message(
-            destination=destination,
-            path=path,
-            interface=interface,
-            member=member,
-            signature=signature,
-            body=body,
-            flags=MessageFlag.NO_AUTOSTART,
-        )
-        doing = f"systemd unit {unit}: {member}"
+    async def _call(self, unit: str, message: Message) -> list[Any]:
+        doing = f"systemd unit {unit}: {message.member}"
         try:
             async with asyncio.timeout(self._timeout_s):
                 bus = await self._connected()
@@ -155,6 +137,10 @@ class SystemdBus:
                 self._bus = await MessageBus(self._address, BusType.SYSTEM, auth_timeout=self._timeout_s).connect()
                 self._watch = asyncio.create_task(_ended(self._bus), name="systemd-bus")
             return self._bus
+
+
+def _asked(path: str, interface: str, member: str, signature: str, body: list[Any], of: str = NAME) -> Message:
+    return Message(of, path, interface, member, flags=MessageFlag.NO_AUTOSTART, signature=signature, body=body)
 
 
 def refusal(name: str, text: str, doing: str) -> MicrooptError:
