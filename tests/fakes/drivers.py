@@ -1,7 +1,7 @@
 """A driver over a dict that keeps the contract, and those that break one rule of it each."""
 
 from microopt.errors import PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Write
+from microopt_actuator.drivers.base import Made, Write
 
 
 class Shelf:
@@ -68,6 +68,49 @@ class Remembers(Shelf):
 class TakesAnyTarget(Shelf):
     async def read(self, target):
         return self.values.get(target)
+
+
+class LooksAtTheNotationOnly(Shelf):
+    """Its targets are single letters, and those that nobody has hold nothing."""
+
+    def known(self, target):
+        if len(target) != 1:
+            raise PermanentError(f"{target} is no letter")
+        self.values.setdefault(target, None)
+
+    def absent(self, target):
+        return "b" if target == "a" else "a"
+
+
+class Leaks(Shelf):
+    """It makes a thing for each change, and leaves the former ones."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.meters = 0
+
+    async def apply(self, write):
+        await super().apply(write)
+        self.meters += 1
+
+    async def made(self, _):
+        return Made(("flow 1",), tuple(f"meter {number}" for number in range(1, self.meters + 1)))
+
+
+class MovesOn(Leaks):
+    """It makes what is to last anew at each change."""
+
+    async def made(self, _):
+        return Made((f"flow {self.meters}",), ("meter 1",))
+
+
+class Forgets(Leaks):
+    """From the tenth change on it reads something else."""
+
+    async def read(self, target):
+        return await super().read(target) if self.meters < 10 else None
+
+    made = None
 
 
 class TakesAnyValue(Shelf):

@@ -25,6 +25,7 @@ MEDIA = (
     "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, "
     "application/apply-patch+yaml, application/apply-patch+cbor"
 )
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -41,6 +42,7 @@ class FakeKubernetes:
         self.token = TOKEN
         self.requests = []
         self.allowed = {"get pods", "list pods", "patch pods/resize"}
+        self.says_of_denials = ""
         self.has_resize = True
         self.broken = None
         self.refuses = ""
@@ -127,7 +129,9 @@ class FakeKubernetes:
                 "reason": error.reason,
                 "code": code,
             }
-        body = json.loads(raw) if raw and code == 200 else raw
+        if code == 200 and request.method == "POST":
+            code = 201
+        body = json.loads(raw) if raw and code in (200, 201) else raw
         self.requests.append((request.method, request.path_qs, body, code))
         return web.json_response(content, status=code)
 
@@ -136,7 +140,13 @@ class FakeKubernetes:
             raise Refused(self.broken, "InternalError", "etcdserver: request timed out")
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             raise Refused(401, "Unauthorized", "Unauthorized")
+        if request.path == REVIEWS:
+            return self._review(request.method, raw)
         match request.path.split("/"):
+            case ["", "api", "v1"] | ["", "api", "v1", ""] if request.method == "GET":
+                names = ["pods", "pods/log", "pods/status", *(["pods/resize"] if self.has_resize else [])]
+                found = [{"name": name, "namespaced": True, "kind": "Pod", "verbs": []} for name in names]
+                return {"kind": "APIResourceList", "groupVersion": "v1", "resources": found}
             case ["", "api", "v1", "namespaces", namespace, "pods"]:
                 name, sub = "", ""
             case ["", "api", "v1", "namespaces", namespace, "pods", name]:
@@ -162,6 +172,34 @@ class FakeKubernetes:
             raise Refused(404, "NotFound", f'pods "{name}" not found')
         pod = self._pods[namespace, name]
         return pod if verb == "get" else self._patch(pod, sub, request, raw)
+
+    def _review(self, method, raw):
+        """Answer what an account may do, which every account may ask of itself."""
+        if method != "POST":
+            raise Refused(
+                405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
+            )
+        try:
+            review = json.loads(raw)
+        except ValueError as error:
+            raise Refused(400, "BadRequest", f"error decoding: {error}") from error
+        if (review.get("apiVersion"), review.get("kind")) != (
+            "authorization.k8s.io/v1",
+            "SelfSubjectAccessReview",
+        ):
+            raise Refused(400, "BadRequest", f"{review.get('kind')!r} is not a SelfSubjectAccessReview")
+        what = review.get("spec", {}).get("resourceAttributes")
+        if not what:
+            text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            raise Refused(422, "Invalid", f"SelfSubjectAccessReview.authorization.k8s.io is invalid: spec: {text}")
+        if unknown := set(what) - {"namespace", "name", "verb", "group", "resource", "subresource"}:
+            raise Refused(400, "BadRequest", f"this fake knows no {unknown}")
+        resource = "/".join(filter(None, [what.get("resource", ""), what.get("subresource", "")]))
+        is_core = what.get("group", "") == "" and what.get("namespace") == "core"
+        status = {"allowed": is_core and f"{what.get('verb', '')} {resource}" in self.allowed}
+        if not status["allowed"]:
+            status["reason"] = self.says_of_denials
+        return review | {"metadata": {}, "status": {key: it for key, it in status.items() if it != ""}}
 
     def _authorize(self, verb, resource, namespace, name):
         if f"{verb} {resource}" in self.allowed:

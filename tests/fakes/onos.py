@@ -43,6 +43,7 @@ class Device:
     table: dict = field(default_factory=dict)
     meter_table: set = field(default_factory=set)
     refuses: bool = False
+    last_meter: int = 0
 
     def takes(self, entry):
         meter = entry.instructions.get("METER")
@@ -90,6 +91,7 @@ class FakeOnos:
         self.requests = []
         self.trouble = None
         self.polls = True
+        self.reuses_ids = True
         self._poll_s = poll_s
         self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
         self._polling = None
@@ -243,6 +245,9 @@ class FakeOnos:
             raise bad("Invalid deviceId in meter creation request")
         device = self.devices[name]
         number = next(n for n in itertools.count(1) if n not in device.meters)  # ids come again
+        if not self.reuses_ids:
+            number = device.last_meter + 1
+        device.last_meter = max(number, device.last_meter)
         device.meters[number], device.meter_states[number] = kept, "PENDING_ADD"
         if device.available and not device.refuses:
             device.meter_table.add(number)

@@ -10,7 +10,9 @@ import pytest
 from microopt.errors import PermanentError, TemporaryError
 from microopt.settings import Settings
 from microopt.testing import eventually
+from microopt_actuator.conformance.run import Values, conform
 from microopt_actuator.drivers import systemd
+from microopt_actuator.drivers.base import WRITABLE
 from microopt_actuator.drivers.systemd import SystemdDriver
 from microopt_actuator.settings import ActuatorSettings
 
@@ -102,6 +104,10 @@ async def test_a_period_is_set_with_the_quota(unit):
         assert (await driver.plan(unit, 1234)).steps == ()
 
 
+async def test_root_can_write(driver):
+    assert await driver.access(GNB) == WRITABLE
+
+
 async def test_a_unit_that_is_not_loaded_is_a_temporary_error(driver):
     with pytest.raises(TemporaryError, match=r"Unit none\.service not loaded"):
         await driver.plan("none.service", 1000)
@@ -120,3 +126,14 @@ async def test_a_masked_unit_is_a_permanent_error(driver):
 async def test_a_property_that_systemd_does_not_know_is_a_permanent_error(driver):
     with pytest.raises(PermanentError, match="UnknownProperty"):
         await driver._bus.number(GNB, "CPUQuotaOfTomorrow")
+
+
+async def test_the_driver_keeps_the_contract(unit):
+    settings = Settings({"actuator": {"systemd": {"timeout_s": 30.0}}}, "test")
+    report = await conform(settings, "systemd", unit, Values(500.0, 1230.0, 4000.0), lambda _: None)
+    assert report.ok, report
+    assert cpu_max(unit) == "400000 100000"
+    (refused,) = [outcome.said for outcome in report.outcomes if outcome.check == "wrong target"]
+    assert f"Unit microopt-none.{unit.rpartition('.')[2]} not loaded" in refused
+    again = await conform(settings, "systemd", unit, Values(), lambda _: None)
+    assert (again.ok, again.before) == (True, 4000.0), again

@@ -193,3 +193,28 @@ def test_a_removed_group_is_a_temporary_error_and_is_limited_again_when_back(cgr
     cgroup.mkdir()
     cpu.write_millicores(TARGET, 300)
     assert cpu.read_millicores(TARGET) == 300.0
+
+
+def test_a_group_that_can_be_written_is_found_so(cgroup: Path):
+    assert CgroupCpu().why_not_writable(TARGET) == ""
+
+
+def test_a_pods_container_is_found_and_limited_anew_when_it_was_made_anew(cgroup: Path):
+    pod = cgroup
+    for name in ("kubepods", "burstable", "pod7f3d1c0e-9a4b-4c55"):
+        if not is_v1(pod):
+            (pod / "cgroup.subtree_control").write_text("+cpu")
+        pod = pod / name
+        pod.mkdir()
+    if not is_v1(pod):
+        (pod / "cgroup.subtree_control").write_text("+cpu")
+    cpu, target = CgroupCpu(), f"pod:{pod.name.removeprefix('pod')}/"
+    for number in ("a" * 64, "b" * 64):
+        container = pod / number
+        container.mkdir()
+        cpu.write_millicores(f"{target}{number[:12]}", 1500)
+        file = container / ("cpu.cfs_quota_us" if is_v1(cgroup) else "cpu.max")
+        assert file.read_text().split()[0] == "150000"
+        container.rmdir()
+        with pytest.raises(TemporaryError, match="the pod has no such container now"):
+            cpu.read_millicores(f"{target}{number[:12]}")

@@ -130,10 +130,11 @@ async def test_the_check_says_what_a_pod_has_and_what_the_resize_would_be(
     config = tmp_path / "microopt.yaml"
     config.write_bytes(msgspec.yaml.encode({"actuator": table, "nats": {"url": broker.url}}))
     done = await asyncio.to_thread(CliRunner().invoke, actuator_command, ["check", "--config", str(config)])
-    assert done.output.splitlines()[:5] == [
+    assert done.output.splitlines()[:6] == [
         f"slice {SLICE}",
         f"  ✓ {CPU}: kubernetes core/app=upf,slice={SLICE}/upf",
         "      in force    1000 millicores",
+        "      writable    yes",
         "      allocated   1500 millicores",
         "      would write kubectl -n core patch pod upf-0 --subresource resize --patch "
         '\'{"spec":{"containers":[{"name":"upf","resources":{"requests":{"cpu":"100m"},'
@@ -141,3 +142,7 @@ async def test_the_check_says_what_a_pod_has_and_what_the_resize_would_be(
     ]
     assert done.exit_code == 0
     assert limit_of(pod) == "1"
+    cluster.allowed.discard("patch pods/resize")
+    done = await asyncio.to_thread(CliRunner().invoke, actuator_command, ["check", "--config", str(config)])
+    assert f"      writable    no: kubernetes core/app=upf,slice={SLICE}/upf: our account cannot" in done.output
+    assert done.exit_code == 1

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 
-from fakes.kubernetes import FakeKubernetes, hold, opened
+from fakes.kubernetes import REVIEWS, FakeKubernetes, hold, opened
 from microopt.errors import PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Write
+from microopt_actuator.drivers.base import WRITABLE, Write
 
 TARGET = "core/pod/upf-0/upf"
 ALL = "core/app=upf,slice=embb/upf"
@@ -231,3 +231,50 @@ async def test_a_pod_in_trouble_does_not_hold_up_the_others(cluster, driving):
             await driver.apply(Write(ALL, 300.0, 300.0, 0.5, ()))
         assert await driver.read(ALL) is None
     assert limit_of(fine) == "300m"
+
+
+# --- whether it could be written --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [TARGET, ALL])
+async def test_an_account_with_the_verb_can_write_and_asking_writes_nothing(cluster, driving, target):
+    cluster.add(slice="embb", app="upf")
+    async with driving() as driver:
+        assert await driver.access(target) == WRITABLE
+    assert {method for method, *_ in cluster.requests} == {"GET", "POST"}
+    assert {path for method, path, *_ in cluster.requests if method == "POST"} == {REVIEWS}
+    assert cluster.patches() == []
+
+
+@pytest.mark.parametrize(("says", "reason"), [("", ""), ("no RBAC policy matched", " (no RBAC policy matched)")])
+async def test_an_account_that_may_look_and_not_resize_is_told_which_verb_it_lacks(cluster, driving, says, reason):
+    cluster.add()
+    cluster.allowed.discard("patch pods/resize")
+    cluster.says_of_denials = says
+    async with driving() as driver:
+        assert await driver.read(TARGET) == 1000.0
+        access = await driver.access(TARGET)
+    assert access.writable is False
+    assert f"{TARGET}: our account cannot patch pods/resize in core{reason}; give the actuator's" in access.why
+
+
+async def test_the_right_of_another_namespace_is_none_here(cluster, driving):
+    async with driving() as driver:
+        assert (await driver.access("edge/pod/upf-0/upf")).writable is False
+
+
+async def test_a_server_without_resize_can_write_nothing(cluster, driving):
+    cluster.add()
+    cluster.has_resize = False
+    async with driving() as driver:
+        access = await driver.access(TARGET)
+    assert (access.writable, "it needs Kubernetes 1.33 or newer" in access.why) == (False, True)
+
+
+async def test_a_server_that_does_not_let_us_ask_leaves_it_unknown(cluster, driving):
+    cluster.add()
+    async with driving() as driver:
+        cluster.token = "another"  # noqa: S105
+        access = await driver.access(TARGET)
+    assert access.writable is None
+    assert "renew the credentials" in access.why

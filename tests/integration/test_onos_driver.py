@@ -216,3 +216,12 @@ async def test_a_flow_is_found_by_its_id_and_under_another_once_onos_was_wiped(f
 async def test_a_target_without_a_flow_names_those_that_there_are(driver):
     with pytest.raises(PermanentError, match=r"'gpu': no flow .*: elsewhere, metered, queued, second"):
         await driver.read("gpu")
+
+
+async def test_whether_it_may_write_onos_says_only_at_a_write(fake, driver):
+    access = await driver.access("metered")
+    assert access.writable is None
+    assert "whether user onos has the role admin" in access.why
+    with pytest.raises(PermanentError, match="no flow of this name"):
+        await driver.access("none")
+    assert fake.requests == []

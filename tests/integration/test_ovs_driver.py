@@ -10,7 +10,9 @@ from microopt.errors import PermanentError, TemporaryError
 from microopt.settings import Settings
 from microopt_actuator.conformance.run import Values, conform
 from microopt_actuator.drivers import ovs
+from microopt_actuator.drivers.base import WRITABLE
 from microopt_actuator.settings import ActuatorSettings
+from real.switch import run
 
 pytestmark = pytest.mark.root
 
@@ -324,3 +326,51 @@ async def test_the_driver_keeps_the_contract(switch, port):
         report = await conform(settings, "ovs", target, Values(), lambda _: None)
         assert report.ok, report
         assert report.before == 10.0
+        (refused,) = [outcome.said for outcome in report.outcomes if outcome.check == "wrong target"]
+        assert ("QoS of port v0 has no queue 61439" if target == TARGET else "no queue has these") in refused
+
+
+async def test_the_driver_keeps_the_contract_where_it_makes_what_is_missing(switch):
+    switch.add_port("v0")
+    settings = Settings(
+        {"actuator": {"ovs": {"remote": switch.remote, "create": True, "port_mbps": 50.0}}}, "test"
+    )
+    report = await conform(settings, "ovs", "v0/7", Values(5.0, 20.0, 10.0), lambda _: None)
+    assert report.ok, report
+    assert switch.classes("v0") == {0: ("12Kbit", "50Mbit"), 7: ("10Mbit", "10Mbit")}
+
+
+# --- whether it could be written --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("port")
+async def test_a_queue_that_can_be_written_is_tried_and_left_as_it_was(switch, driver):
+    switch.vsctl("set", "queue", switch.queue("v0", 123), "other_config:burst=80000")
+    before = switch.config("v0", 123), switch.vsctl("get", "open_vswitch", ".", "next_cfg")
+    assert await driver.access(TARGET) == await driver.access("port=v0-123") == WRITABLE
+    assert (switch.config("v0", 123), switch.vsctl("get", "open_vswitch", ".", "next_cfg")) == before
+    assert await driver.read(TARGET) == 10.0
+
+
+async def test_rows_that_could_be_made_are_not_made_by_asking(switch, opening):
+    switch.add_port("v0")
+    async with opening(create=True, port_mbps=50.0) as driver:
+        assert await driver.access("v0/1") == WRITABLE
+        assert (switch.rows("qos"), switch.rows("queue")) == (0, 0)
+
+
+@pytest.mark.usefixtures("port")
+async def test_a_standby_of_the_database_can_be_read_and_not_written(switch, driver):
+    control = ("ovs-appctl", f"--target={switch.folder / 'ovsdb.ctl'}")
+    assert await driver.read(TARGET) == 10.0
+    run(*control, "ovsdb-server/set-active-ovsdb-server", f"unix:{switch.folder / 'nobody'}")
+    run(*control, "ovsdb-server/connect-active-ovsdb-server")
+    assert await driver.read(TARGET) == 10.0
+    access = await driver.access(TARGET)
+    assert access.writable is False
+    assert "not allowed" in access.why
+    assert "name the server in charge, not its standby" in access.why
+    with pytest.raises(PermanentError, match="not allowed"):
+        await put(driver, 25)
+    run(*control, "ovsdb-server/disconnect-active-ovsdb-server")
+    assert await driver.access(TARGET) == WRITABLE

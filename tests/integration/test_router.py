@@ -11,7 +11,7 @@ from microopt import codec, streams, subjects
 from microopt.agent import Agent
 from microopt.messages import Answer, Problem, SliceSolution, Solution, Traffic
 from microopt.settings import Settings
-from microopt.specs import Route
+from microopt.specs import Bounds, Route
 from microopt.testing import eventually, running
 from microopt_optimizer.router.agent import build
 from microopt_optimizer.router.epochs import next_epoch
@@ -94,6 +94,72 @@ async def test_the_next_interval_begins_where_the_last_one_ended(bus, broker, de
             await eventually(lambda count=count: len(allocations) == count)
     assert [problem.capacity_prices for problem in asked] == [{}, {"gnb_cpu": 0.25, "transport_bandwidth": 0.0}]
     assert [one.current for one in asked[1].slices] == [GOOD, GOOD]
+
+
+@pytest.fixture
+async def cpu_of(bus, broker, desired, allocations, make_slice, make_forecast):
+    """Return what slice 1 is allocated, and why, as an optimizer gives one value after the other."""
+    for name in ("1", "2"):
+        bounds = {"transport_bandwidth": Bounds(5.0, 50.0), "gnb_cpu": Bounds(100.0, 4500.0)}
+        await bus.put_spec(streams.SLICES, name, make_slice(name, bounds=bounds))
+
+    async def run(*answers, **settings):
+        asked, left = [], list(answers)
+        agent = Agent("optimizer-one")
+
+        @agent.endpoint("one", subjects.optimize("one"), Problem)
+        async def solve(problem, _):
+            asked.append({one.slice: one.current.get("gnb_cpu") for one in problem.slices})
+            answer = left.pop(0)
+            cpu = answer if isinstance(answer, dict) else dict.fromkeys("12", answer)
+            slices = [
+                SliceSolution(slice=name, allocation={**GOOD, "gnb_cpu": cpu[name]}, status="optimal")
+                for name in (one.slice for one in problem.slices)
+            ]
+            return Solution(pool=problem.pool, interval=problem.interval, optimizer="one", slices=slices)
+
+        deciding = build(Settings({"router": {**FAST, **settings}}, "test"))
+        async with running(deciding, broker.url), running(agent, broker.url):
+            for count in range(2, 2 * len(answers) + 2, 2):
+                await forecast_both(bus, make_forecast)
+                await eventually(lambda count=count: len(allocations) == count)
+        found = [one for one in allocations if one.slice == "1"]
+        return [one.values["gnb_cpu"] for one in found], [one.reason for one in found], asked
+
+    return run
+
+
+async def test_what_shrinks_does_so_in_steps_of_which_each_is_explained(bus, cpu_of):
+    values, reasons, asked = await cpu_of(2000.0, 400.0, 400.0, 400.0)
+    assert values == [2000.0, 1000.0, 500.0, 400.0]
+    assert reasons == [
+        "",
+        "shrinks in steps: gnb_cpu 1000 instead of 400",
+        "shrinks in steps: gnb_cpu 500 instead of 400",
+        "",
+    ]
+    assert asked == [dict.fromkeys("12", has) for has in (None, 2000.0, 1000.0, 500.0)]
+    answered = [answer.solution.allocation["gnb_cpu"] for answer in await _answers(bus) if answer.slice == "1"]
+    assert answered == [2000.0, 400.0, 400.0, 400.0]  # is kept as it was
+
+
+async def test_what_would_shrink_by_little_stays(cpu_of):
+    values, reasons, _ = await cpu_of(2000.0, 1990.0, 1970.0, 2010.0, 1950.0)
+    assert values == [2000.0, 2000.0, 2000.0, 2010.0, 1950.0]
+    assert reasons[1:3] == [f"shrinks in steps: gnb_cpu 2000 instead of {value}" for value in (1990, 1970)]
+    assert reasons[3:] == ["", ""]
+
+
+async def test_how_fast_slices_shrink_is_a_setting(cpu_of):
+    values, reasons, _ = await cpu_of(2000.0, 1990.0, 400.0, deadband=0.0, shrink_at_most=1.0)
+    assert (values, reasons) == ([2000.0, 1990.0, 400.0], ["", "", ""])
+
+
+async def test_what_another_slice_needs_is_not_kept(bus, cpu_of, make_pool):
+    await bus.put_spec(streams.POOLS, "edge", make_pool(cpu=2500.0))
+    values, reasons, _ = await cpu_of({"1": 2000.0, "2": 400.0}, {"1": 400.0, "2": 2000.0})
+    assert values == [2000.0, pytest.approx(500.0)]  # where 1000 would be a half
+    assert reasons[1] == "shrinks in steps: gnb_cpu 500 instead of 400"
 
 
 async def test_a_slice_whose_forecast_is_absent_does_not_hold_up_the_others(

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import math
+import sys
+import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from microopt.errors import PermanentError, TemporaryError
 from microopt.settings import Settings
 from microopt.testing import eventually
 from microopt_actuator.drivers import systemd
+from microopt_actuator.drivers.base import WRITABLE
 from microopt_actuator.drivers.systemd import SystemdDriver
 from microopt_actuator.settings import ActuatorSettings
 
@@ -380,3 +383,51 @@ async def names(bus: MessageBus) -> list[str]:
         Message("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ListNames")
     )
     return sorted(said.body[0])
+
+
+# --- whether it could be written --------------------------------------------------------------------------------
+
+
+async def test_who_is_systemds_own_user_can_write_and_asking_sets_nothing(fake_systemd, driver):
+    fake_systemd.add(GNB)
+    assert await driver.access(GNB) == WRITABLE
+    assert fake_systemd.sets == []
+    with pytest.raises(PermanentError, match="is no unit that has a CPU limit"):
+        await driver.access("gnb")
+
+
+AS_NOBODY = """
+    import asyncio, os, sys
+    from microopt_actuator.drivers.cgroup import CgroupCpu
+    from microopt_actuator.drivers.systemd import SystemdDriver
+    from microopt_actuator.drivers.systemd_bus import SystemdBus
+
+    async def main():
+        bus = SystemdBus(sys.argv[1], 10.0)
+        access = await SystemdDriver(bus, CgroupCpu()).access(sys.argv[2])
+        print(access.writable, access.why)
+        await bus.close()
+
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.root
+async def test_of_another_user_only_polkit_knows(dbus, fake_systemd, tmp_path):
+    fake_systemd.add(GNB)
+    closed = {one: one.stat().st_mode for one in (tmp_path, *tmp_path.parents) if not one.stat().st_mode & 0o001}
+    for folder, mode in closed.items():
+        folder.chmod(mode | 0o001)  # on the way to the bus
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", textwrap.dedent(AS_NOBODY), dbus.address, GNB), stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await process.communicate()
+    finally:
+        for folder, mode in closed.items():
+            folder.chmod(mode)
+    assert process.returncode == 0
+    assert said.decode().startswith("None whether this user may, polkit says only at a write; if not, run the")

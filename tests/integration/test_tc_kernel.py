@@ -13,7 +13,10 @@ import pytest
 
 from microopt.errors import PermanentError, TemporaryError
 from microopt.settings import Settings
+from microopt_actuator.conformance import checks
+from microopt_actuator.conformance.run import Values, conform
 from microopt_actuator.drivers import tc
+from microopt_actuator.drivers.base import WRITABLE
 from microopt_actuator.drivers.tc import TcDriver
 from microopt_actuator.drivers.tc_class import HtbClass
 from microopt_actuator.drivers.tc_netlink import TcSocket
@@ -256,6 +259,49 @@ def test_without_the_capability_the_error_names_it():
     assert "rate 10Mbit" in shown()
 
 
+ACCESS = """
+    import asyncio, sys
+    from concurrent.futures import ThreadPoolExecutor
+    from microopt_actuator.drivers.tc import TcDriver
+
+    async def main():
+        driver = TcDriver(ThreadPoolExecutor(1))
+        print(await driver.read("v0/1:10"))
+        access = await driver.access("v0/1:10")
+        print(access.writable, access.why)
+        await driver.apply(await driver.plan("v0/1:10", 25))
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.usefixtures("classes")
+async def test_with_the_capability_classes_can_be_written(driver: TcDriver):
+    before = shown()
+    assert await driver.access(TARGET) == WRITABLE
+    assert shown() == before
+    with pytest.raises(TemporaryError, match="no network namespace microopt-nowhere"):
+        await driver.access("netns:microopt-nowhere/v0/1:10")
+
+
+@pytest.mark.usefixtures("classes")
+@pytest.mark.parametrize(
+    "without",
+    [
+        ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"),
+        ("unshare", "--user", "--map-root-user"),  # all capabilities, and none over the network
+    ],
+)
+def test_without_the_capability_it_is_said_before_a_write_fails(without: tuple[str, ...]):
+    command = ["ip", "netns", "exec", NETNS, *without, sys.executable, "-c", textwrap.dedent(ACCESS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    value, access = done.stdout.splitlines()
+    assert value == "10.0"
+    assert access.startswith("False tc v0/1:10: looking whether it can be changed: Operation not permitted; give")
+    assert "PermanentError: tc v0/1:10: setting 25 Mbit/s: Operation not permitted" in done.stderr
+    assert "rate 10Mbit" in shown()
+
+
 @pytest.mark.usefixtures("classes")
 async def test_many_at_once_are_all_served(driver: TcDriver):
     targets = [f"netns:{NETNS}/v0/1:{number:x}" for number in range(0x100, 0x140)]
@@ -263,3 +309,16 @@ async def test_many_at_once_are_all_served(driver: TcDriver):
         traffic_control(f"class add dev v0 parent 1:1 classid {target.rpartition('/')[2]} htb rate 1mbit")
     await asyncio.gather(*(put(driver, 2, target) for target in targets))
     assert await asyncio.gather(*(driver.read(target) for target in targets)) == [2.0] * len(targets)
+
+
+@pytest.mark.usefixtures("classes")
+async def test_the_driver_keeps_the_contract(changes: list[HtbClass]):
+    report = await conform(Settings({}, "test"), "tc", TARGET, Values(), lambda _: None)
+    assert report.ok, report
+    assert report.before == 10.0
+    assert len(changes) == 4 + checks.TURNS  # low, high, somebody else's, many, and what was before
+    (refused,) = [outcome.said for outcome in report.outcomes if outcome.check == "wrong target"]
+    assert "there is no such class now" in refused
+    assert "classid 1:ffff htb" in refused
+    assert "rate 10Mbit overhead 14 ceil 10Mbit" in shown()
+    assert "1:ffff" not in traffic_control("class show dev v0")

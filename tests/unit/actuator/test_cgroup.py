@@ -9,6 +9,7 @@ from microopt.errors import ConfigError, PermanentError, TemporaryError
 from microopt_actuator.drivers.base import Driver
 from microopt_actuator.drivers.cgroup import CgroupCpu, CgroupDriver
 from microopt_actuator.drivers.cgroup_files import CpuLimit, parse_cpu_max, refusal, v1_orders
+from microopt_actuator.drivers.cgroup_tree import CgroupTree
 
 QUOTA = "cpu.cfs_quota_us"
 PERIOD = "cpu.cfs_period_us"
@@ -252,6 +253,21 @@ def test_the_bounds_of_the_quota_are_themselves_allowed(v2: Path):
 def test_a_period_that_the_kernel_does_not_take_is_refused_at_the_start(period_us: int):
     with pytest.raises(ConfigError, match="period_us"):
         CgroupCpu(period_us=period_us)
+
+
+def test_a_group_that_can_be_written_is_found_so_without_a_write(v1: Path):
+    pod = set_v1(v1 / "cpu" / "pod1", 50_000)
+    assert CgroupCpu(root=v1).why_not_writable("/pod1") == ""
+    assert quota_and_period(pod) == (50_000, 100_000)
+
+
+def test_a_group_that_goes_while_it_is_looked_at_is_a_temporary_error(v2: Path):
+    pod = set_v2(v2 / "pod1")
+    group = CgroupTree(v2, Path("/proc")).find("/pod1")
+    (pod / "cpu.max").unlink()
+    pod.rmdir()
+    with pytest.raises(TemporaryError, match="it is gone"):
+        group.why_not_writable()
 
 
 @pytest.mark.parametrize("target", ["/pod1", "pid:99"])

@@ -4,6 +4,7 @@ from microopt.specs import PoolSpec, ResourceSpec
 from microopt_actuator.bindings import Binding, Bindings
 from microopt_actuator.check.report import lines
 from microopt_actuator.check.run import check
+from microopt_actuator.drivers.base import Access
 
 CPU, BANDWIDTH = "gnb_cpu", "transport_bandwidth"
 
@@ -27,14 +28,62 @@ async def test_what_is_in_force_and_what_would_be_written_is_said_and_nothing_is
         "slice 1",
         "  ✓ gnb_cpu: shelf 1.gnb_cpu",
         "      in force    700",
+        "      writable    unknown: only a write would show",
         "      allocated   900",
         "      would write 1.gnb_cpu = 900",
         "  ✓ transport_bandwidth: shelf 1.transport_bandwidth",
         "      in force    20",
+        "      writable    unknown: only a write would show",
         "      allocated   20",
         "",
         "2 of 2 resources are bound here; 2 of them can be held",
     ]
+
+
+def probing(shelf, *answers):
+    """Let a shelf say of one target after the other whether it can be written."""
+    said = iter(answers)
+
+    async def access(_):
+        return next(said)
+
+    shelf.access = access
+    return shelf
+
+
+async def test_a_target_that_cannot_be_written_is_no_target_that_can_be_held(make_shelf, spec):
+    shelf = make_shelf({"1.gnb_cpu": 700.0, "1.transport_bandwidth": 20.0})
+    answers = Access(writable=False, why="mount it read-write"), Access(writable=True)
+    report = await looked(probing(shelf, *answers), spec, allocated={CPU: 900.0})
+    assert not report.ok
+    assert list(lines(report)) == [
+        "slice 1",
+        "  ✗ gnb_cpu: shelf 1.gnb_cpu",
+        "      in force    700",
+        "      writable    no: mount it read-write",
+        "      allocated   900",
+        "      would write 1.gnb_cpu = 900",
+        "  ✓ transport_bandwidth: shelf 1.transport_bandwidth",
+        "      in force    20",
+        "      writable    yes",
+        "",
+        "2 of 2 resources are bound here; 1 of them can be held",
+    ]
+
+
+async def test_what_only_a_write_would_show_is_no_error(make_shelf, spec):
+    shelf = probing(make_shelf({"1.gnb_cpu": 700.0}), Access(writable=None, why="who knows"))
+    report = await looked(shelf, spec, bindings=bound(CPU))
+    assert report.ok
+    assert "      writable    unknown: who knows" in lines(report)
+
+
+async def test_a_target_that_cannot_be_read_is_not_said_to_be_writable(make_shelf, spec):
+    shelf = probing(make_shelf({"1.gnb_cpu": 700.0}), Access(writable=True))
+    shelf.away.add("1.gnb_cpu")
+    report = await looked(shelf, spec, bindings=bound(CPU))
+    assert (report.rows[0].writable, report.ok) == (None, False)
+    assert not any("writable" in line for line in lines(report))
 
 
 async def test_one_target_in_trouble_is_named_and_hides_no_other(make_shelf, spec):

@@ -9,9 +9,10 @@ from microopt.messages import Values
 from microopt.specs import PoolSpec, SliceSpec
 from microopt_actuator.bindings import Bindings, Bound
 from microopt_actuator.check.report import Report, Row
-from microopt_actuator.drivers.base import Driver
+from microopt_actuator.drivers.base import Access, Driver, Probe
 
 ANSWER_WITHIN_S: Final = 10.0
+_UNSEEN: Final = Access(writable=None, why="only a write would show")
 
 
 async def check(
@@ -71,6 +72,8 @@ async def _look(
     row: Row, driver: Driver, spec: SliceSpec, pools: Mapping[str, PoolSpec], allocated: float | None
 ) -> None:
     row.observed, row.readable = await driver.read(row.target), True
+    access = await driver.access(row.target) if isinstance(driver, Probe) else _UNSEEN
+    row.writable, row.access = access.writable, access.why
     counted = _unit(spec, row.resource, pools)
     if driver.unit is not None and counted and counted != driver.unit:
         raise PermanentError(f"pool {spec.pool} counts in {counted!r}, the driver sets {driver.unit!r}")

@@ -4,10 +4,10 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from microopt.errors import MicrooptError, PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import Absence, Driver, Made, Maker, Write
 
 NOWHERE: Final = "-microopt-none"
 """What makes another target of one, which nobody has."""
@@ -15,6 +15,12 @@ _NO_VALUES: Final = (math.nan, 0.0, -1.0, math.inf)
 PATIENCE_S: Final = 45.0
 """Controllers that ask their switches every ten seconds need some."""
 _PAUSE_S: Final = 0.25
+CHECK_S: Final = PATIENCE_S + 15.0
+"""A check of one change that takes longer has failed."""
+TURNS: Final = 12
+"""Enough for ids to become more than one digit, which ONOS writes in hexadecimal and reads in decimal."""
+_STRIDE: Final = 5
+"""Without a common factor with `TURNS`: no two values in turn are neighbours, and none comes twice."""
 
 T = TypeVar("T")
 
@@ -81,16 +87,35 @@ class Trial:
             raise Broken(f"a second driver set {self.low:g}, and this one takes {self.high:g} for in force")
         return Seen(f"{shown(observed)} of another process is seen")
 
+    async def many_in_turn(self) -> Seen:
+        """However often a value changes, each is read right, and nothing of the former ones is left."""
+        before = await self._made()
+        for turn in range(1, TURNS + 1):
+            value = self.low + (self.high - self.low) * (turn * _STRIDE % TURNS) / TURNS
+            try:
+                await self._apply(value)
+            except Broken as error:
+                raise Broken(f"change {turn}: {error}") from None
+        said = f"{TURNS} changes, each of which is read"
+        after = await self._made()
+        if before is None or after is None:
+            return Seen(said)
+        if before.lasting != after.lasting:
+            raise Broken(f"there was {_listed(before.lasting)}, and {_listed(after.lasting)} is in its place")
+        if len(before.changing) != len(after.changing):
+            raise Broken(f"of {_listed(before.changing)} has become {_listed(after.changing)}")
+        return Seen(f"{said}; there are {_listed((*after.lasting, *after.changing))}")
+
     async def refuse_target(self) -> Seen:
-        """A target that is not there is refused with a reason."""
-        wrong = self.target + NOWHERE
-        calls = {
-            "read": lambda: self.driver.read(wrong),
-            "planned": lambda: self.driver.plan(wrong, self.low),
-        }
+        """A target that is not there is refused with a reason: by its notation, and by what has no such thing."""
         said = ""
-        for done, call in calls.items():
-            said = await _refused(call, f"{wrong!r} was {done}", MicrooptError)
+        for wrong in self._wrong_targets():
+            calls = {
+                "read": lambda wrong=wrong: self.driver.read(wrong),
+                "planned": lambda wrong=wrong: self.driver.plan(wrong, self.low),
+            }
+            for done, call in calls.items():
+                said = await _refused(call, f"{wrong!r} was {done}", MicrooptError)
         return Seen(said)
 
     async def refuse_values(self) -> Seen:
@@ -104,19 +129,38 @@ class Trial:
             )
         return Seen(said)
 
+    async def _made(self) -> Made | None:
+        driver = self.driver
+        return await patiently(lambda: driver.made(self.target)) if isinstance(driver, Maker) else None
+
+    def _wrong_targets(self) -> list[str]:
+        wrong = [self.target + NOWHERE]
+        if isinstance(self.driver, Absence):
+            wrong.append(self.driver.absent(self.target))
+        return wrong
+
     async def _apply(self, value: float) -> Seen:
         write = await put(self.driver, self.target, value)
         return Seen(_held(write, await self.driver.read(self.target)))
 
 
-CHECKS: Final[tuple[tuple[str, Callable[[Trial], Awaitable[Seen]]], ...]] = (
-    ("plan writes nothing", Trial.plan_only),
-    ("apply low", Trial.apply_low),
-    ("apply again", Trial.apply_again),
-    ("apply high", Trial.apply_high),
-    ("drift is seen", Trial.see_drift),
-    ("wrong target", Trial.refuse_target),
-    ("wrong values", Trial.refuse_values),
+class Check(NamedTuple):
+    """One of the rules: what it is called, how it is tried, and how long that may take."""
+
+    name: str
+    call: Callable[[Trial], Awaitable[Seen]]
+    within_s: float = CHECK_S
+
+
+CHECKS: Final = (
+    Check("plan writes nothing", Trial.plan_only),
+    Check("apply low", Trial.apply_low),
+    Check("apply again", Trial.apply_again),
+    Check("apply high", Trial.apply_high),
+    Check("drift is seen", Trial.see_drift),
+    Check("many in turn", Trial.many_in_turn, TURNS * CHECK_S),
+    Check("wrong target", Trial.refuse_target),
+    Check("wrong values", Trial.refuse_values),
 )
 
 
@@ -171,6 +215,10 @@ def _held(write: Write, observed: float | None) -> str:
             f"{shown(observed)} is read"
         )
     return f"{shown(observed)} is read"
+
+
+def _listed(things: tuple[str, ...]) -> str:
+    return ", ".join(things) or "nothing"
 
 
 def shown(value: float | None) -> str:

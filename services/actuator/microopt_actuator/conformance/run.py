@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
@@ -13,14 +12,11 @@ from microopt.bus import Bus
 from microopt.errors import ConfigError, MicrooptError
 from microopt.metrics import AgentMetrics
 from microopt.settings import Settings
-from microopt_actuator.conformance.checks import CHECKS, PATIENCE_S, Broken, Seen, Trial, put_back, shown
+from microopt_actuator.conformance.checks import CHECK_S, CHECKS, Broken, Seen, Trial, put_back, shown
 from microopt_actuator.conformance.report import Outcome, Report
 from microopt_actuator.drivers.base import Driver
 from microopt_actuator.registry import opened
 from microopt_actuator.settings import ActuatorSettings
-
-CHECK_S: Final = PATIENCE_S + 15.0
-"""A check that takes longer has failed."""
 
 Say = Callable[[Outcome], None]
 
@@ -67,8 +63,8 @@ async def try_out(driver: Driver, second: Driver, target: str, values: Values, s
     outcomes: list[Outcome] = []
     before: list[float | None] = []
 
-    async def note(check: str, call: Callable[[], Awaitable[Seen]]) -> None:
-        outcomes.append(await _outcome(check, call))
+    async def note(check: str, call: Callable[[], Awaitable[Seen]], within_s: float = CHECK_S) -> None:
+        outcomes.append(await _outcome(check, call, within_s))
         say(outcomes[-1])
 
     async def read() -> Seen:
@@ -80,8 +76,8 @@ async def try_out(driver: Driver, second: Driver, target: str, values: Values, s
         left = values.after if before[0] is None else before[0]
         trial, left = _trial(driver, second, target, values, left)
         try:
-            for check, call in CHECKS:
-                await note(check, lambda call=call: call(trial))  # type: ignore[misc]
+            for check in CHECKS:
+                await note(check.name, lambda check=check: check.call(trial), check.within_s)  # type: ignore[misc]
         finally:
             await note("put back", lambda: put_back(driver, target, left))
     return Report(
@@ -105,13 +101,13 @@ def _trial(driver: Driver, second: Driver, target: str, values: Values, left: fl
     return Trial(driver, second, target, low, high), left
 
 
-async def _outcome(check: str, call: Callable[[], Awaitable[Seen]]) -> Outcome:
+async def _outcome(check: str, call: Callable[[], Awaitable[Seen]], within_s: float) -> Outcome:
     begin_s = time.monotonic()
     try:
-        async with asyncio.timeout(CHECK_S):
+        async with asyncio.timeout(within_s):
             seen, ok = await call(), True
     except TimeoutError:
-        seen, ok = Seen(f"not done within {CHECK_S:g} s"), False
+        seen, ok = Seen(f"not done within {within_s:g} s"), False
     except (Broken, MicrooptError) as error:
         seen, ok = Seen(str(error)), False
     except Exception as error:  # a driver's mistake is what is looked for

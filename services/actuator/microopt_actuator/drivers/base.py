@@ -1,7 +1,7 @@
 """What the reconciler asks of everything that can hold an allocation: plan, apply, read back (ADR 11)."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,66 @@ class Driver(Protocol):
         """Return the value in force now; `None` is unlimited or unknown.
 
         It is read from the kernel, database or API that enforces it, never from what was written last.
+
+        Raises:
+            TemporaryError: the target is not there now.
+            PermanentError: the target can never be read; the text names the remedy.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whether a target can be written, as far as that can be seen without writing.
+
+    `writable` is `None` where only a write would show; `why` says what speaks against it, with the remedy, or what
+    would have to be known.
+    """
+
+    writable: bool | None
+    why: str = ""
+
+
+WRITABLE = Access(writable=True)
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """What a driver may have beside the functions of `Driver`, where it can tell more than a plan does."""
+
+    async def access(self, target: str) -> Access:
+        """Return whether the target, which can be read, can be written too; nothing is written.
+
+        Raises:
+            TemporaryError: the target is not there now.
+            PermanentError: the target can never be read; the text names the remedy.
+        """
+        ...
+
+
+@runtime_checkable
+class Absence(Protocol):
+    """What a driver may have beside the functions of `Driver`, where it can tell what is not there."""
+
+    def absent(self, target: str) -> str:
+        """Return another target in the same notation, which nobody has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a driver has made for a target: `lasting` outlives a change, which leaves as much of `changing`."""
+
+    lasting: tuple[str, ...]
+    changing: tuple[str, ...]
+
+
+@runtime_checkable
+class Maker(Protocol):
+    """What a driver may have beside the functions of `Driver`, where it makes things to put a value in force."""
+
+    async def made(self, target: str) -> Made:
+        """Return what it has made for the target and is there now, also what it would have to remove.
 
         Raises:
             TemporaryError: the target is not there now.

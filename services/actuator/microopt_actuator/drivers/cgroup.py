@@ -11,7 +11,7 @@ from pathlib import Path
 
 from microopt.agent import Context
 from microopt.errors import ConfigError, PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import Access, Driver, Write
 from microopt_actuator.drivers.cgroup_files import (
     MAX_PERIOD_US,
     MAX_QUOTA_US,
@@ -20,7 +20,8 @@ from microopt_actuator.drivers.cgroup_files import (
     CpuGroup,
     CpuLimit,
 )
-from microopt_actuator.drivers.cgroup_tree import PID, CgroupTree
+from microopt_actuator.drivers.cgroup_pods import POD
+from microopt_actuator.drivers.cgroup_tree import NO_PID, PID, CgroupTree
 from microopt_actuator.settings import ActuatorSettings
 
 _FLOAT_SLACK = 1e-12
@@ -28,9 +29,10 @@ _FLOAT_SLACK = 1e-12
 
 
 class CgroupCpu:
-    """Reads and writes the CPU limit of cgroups, named by path within the hierarchy or by `pid:1234`.
+    """Reads and writes the CPU limit of cgroups, named by path within the hierarchy, `pod:UID` or `pid:1234`.
 
-    A pid is resolved at each call and may by then be another process's: prefer paths for what lives long.
+    A pod's containers are looked for at each call, as they may be made anew. A pid is, too, and may by then be
+    another process's: prefer paths for what lives long.
 
     Args:
         root: where the cgroup file systems are mounted.
@@ -120,12 +122,21 @@ class CgroupCpu:
         except FileNotFoundError as error:
             raise TemporaryError(f"cgroup target {target!r}: it has gone just now") from error
 
+    def why_not_writable(self, target: str) -> str:
+        """Return what would keep a limit from being written, with the remedy; empty is nothing that can be seen.
+
+        Raises:
+            TemporaryError: there is no such cgroup or process now.
+            PermanentError: the target is no cgroup that can be limited.
+        """
+        return self._find(target).why_not_writable()
+
     def _find(self, target: str) -> CpuGroup:
         """Return the target's cgroup; one that was found and is still there is not looked for again."""
         found = self._found.get(target)
         if found is None or not found.limit_file.exists():
             found = self._tree.find(target)
-            if not target.startswith(PID):  # a process may move, or be another one by now
+            if not target.startswith((PID, POD)):  # a process may move, and a container be made anew
                 self._found[target] = found
         return found
 
@@ -173,6 +184,18 @@ class CgroupDriver:
     async def read(self, target: str) -> float | None:
         """Return the millicores in force; see `CgroupCpu.read_millicores`."""
         return self._cpu.read_millicores(target)
+
+    async def access(self, target: str) -> Access:
+        """Return whether the cgroup's files can be written; see `CgroupCpu.why_not_writable`."""
+        why = self._cpu.why_not_writable(target)
+        return Access(writable=not why, why=why)
+
+    def absent(self, target: str) -> str:
+        """Return a cgroup beside the target, or a process or pod that there cannot be."""
+        for kind, none in ((PID, NO_PID), (POD, "microopt-none")):
+            if target.startswith(kind):
+                return f"{kind}{none}"
+        return f"{target.rstrip('/')}-microopt-none"
 
 
 def opened(settings: ActuatorSettings, _: Context) -> AbstractAsyncContextManager[Driver]:

@@ -100,6 +100,22 @@ class CpuGroup:
                     why = self._why_invalid(limit)
             raise refusal(error, self.directory, text, why) from error
 
+    def why_not_writable(self) -> str:
+        """Return what would keep `write` from writing, with the remedy; empty is nothing that the kernel tells.
+
+        Raises:
+            TemporaryError: the cgroup is gone.
+        """
+        names = (MAX_FILE,) if self.version == 2 else (QUOTA_FILE, PERIOD_FILE)
+        try:
+            code = errno.EROFS if os.statvfs(self.directory).f_flag & os.ST_RDONLY else 0
+        except OSError as error:
+            raise refusal(error, self.directory, "looking whether its CPU limit can be written") from error
+        if not code and not all(os.access(self.directory / name, os.W_OK, effective_ids=True) for name in names):
+            code = errno.EACCES
+        said = f"{' and '.join(names)} cannot be written"
+        return str(refusal(OSError(code, os.strerror(code)), self.directory, said)) if code else ""
+
     def said(self, limit: CpuLimit) -> str:
         """Return what `write` writes for `limit`, for people."""
         if self.version == 2:

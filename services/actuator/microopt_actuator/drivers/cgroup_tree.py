@@ -2,17 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from microopt.errors import PermanentError, TemporaryError
 from microopt_actuator.drivers.cgroup_files import CpuGroup, refusal
+from microopt_actuator.drivers.cgroup_pods import POD, Pods
 
 PID = "pid:"
+NO_PID = 1 << 22
+"""The kernel's PID_MAX_LIMIT, below which all are."""
 _V2_MARK = "cgroup.controllers"
 _V2_MOUNT = "unified"
 _V1_MOUNTS = ("cpu", "cpu,cpuacct")
-_HOW = "write an absolute path within the hierarchy, such as /kubepods/burstable/pod1, or pid:1234"
+_HOW = "write an absolute path within the hierarchy, such as /kubepods/burstable/pod1, pod:UID or pid:1234"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class CgroupTree:
 
     root: Path
     proc: Path
+    pods: Pods = field(default_factory=Pods, compare=False, repr=False)
 
     def find(self, target: str) -> CpuGroup:
         """Return the cgroup that `target` names now, in the hierarchy that limits its CPU.
@@ -52,6 +56,8 @@ class CgroupTree:
     def _paths(self, target: str) -> ProcessPaths:
         if target.startswith(PID):
             return self._paths_of_process(target)
+        if target.startswith(POD):
+            return self._paths_of_pod(target)
         if not target.startswith("/"):
             raise PermanentError(f"cgroup target {target!r}: {_HOW}")
         if target.startswith(f"{self.root}/"):
@@ -72,6 +78,18 @@ class CgroupTree:
         if paths == ProcessPaths(None, None):
             raise PermanentError(f"{file} names no cpu controller: this kernel cannot limit CPU by cgroup")
         return paths
+
+    def _paths_of_pod(self, target: str) -> ProcessPaths:
+        mounts = {version: self._mounts(version) for version in (1, 2)}
+        if not any(mounts.values()):
+            return ProcessPaths(None, None)
+        try:
+            found = self.pods.paths(target, [*mounts[1], *mounts[2]])
+        except OSError as error:
+            raise refusal(error, self.root, f"looking for {target!r}") from error
+        first_of_v2 = len(mounts[1])
+        v1, v2 = found[:first_of_v2], found[first_of_v2:]
+        return ProcessPaths(next(filter(None, v1), None), next(filter(None, v2), None))
 
     def _candidates(self, target: str, paths: ProcessPaths) -> Iterator[CpuGroup]:
         for version, path in ((2, paths.v2), (1, paths.v1)):

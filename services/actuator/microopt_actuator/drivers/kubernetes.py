@@ -13,7 +13,7 @@ from typing import Final
 
 from microopt.agent import Context
 from microopt.errors import MicrooptError, PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import Access, Driver, Write
 from microopt_actuator.drivers.kubernetes_access import connected
 from microopt_actuator.drivers.kubernetes_api import ConflictError, KubernetesApi
 from microopt_actuator.drivers.kubernetes_pod import Pod, millicores
@@ -101,6 +101,27 @@ class KubernetesDriver:
         pods = await self._running(where)
         with _about(where):
             return in_common([actuated(pod, where.container) for pod in pods])
+
+    async def access(self, target: str) -> Access:
+        """Return whether the account of this process has the verb for it.
+
+        Raises:
+            TemporaryError: the API does not answer.
+            PermanentError: the target cannot be.
+        """
+        where = parse_target(target)
+        try:
+            why = await self._api.why_no_resize(where)
+        except PermanentError as error:
+            return Access(writable=None, why=str(error))
+        return Access(writable=not why, why=why)
+
+    def absent(self, target: str) -> str:
+        """Return a pod of the same namespace that there is not, or labels that no pod has."""
+        where = parse_target(target)
+        if where.pod:
+            return str(replace(where, pod="microopt-none"))
+        return str(replace(where, selector=f"{where.selector},microopt=none"))
 
     async def _running(self, where: PodTarget) -> list[Pod]:
         """Return the target's pods in which the container runs."""

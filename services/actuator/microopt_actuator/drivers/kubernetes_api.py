@@ -1,4 +1,4 @@
-"""Asking the Kubernetes API for pods and their resizes.
+"""Asking the Kubernetes API for pods, their resizes, and our right to them.
 
 kubernetes-asyncio knows the calls and their credentials. What the API answers is read here, bounded in size and
 decoded to the few fields that matter: the library would read without bounds, and refuse a whole pod for one value
@@ -27,6 +27,12 @@ _MAX_TEXT: Final = 500
 _FIELD_MANAGER: Final = "microopt"
 _MERGE: Final = "application/strategic-merge-patch+json"
 
+_TOO_OLD: Final = (
+    "the API server has no resize of pods; it needs Kubernetes 1.33 or newer, or bind the resource to the driver "
+    "cgroup on the pod's node"
+)
+_GRANT: Final = "give the actuator's account this verb by a Role, see docs/operations.md"
+
 Connect = Callable[[], Awaitable[client.ApiClient]]
 
 _T = TypeVar("_T")
@@ -44,6 +50,25 @@ class _Status(Struct, frozen=True):
     """What the API says when it refuses."""
 
     message: str = ""
+
+
+class _Resource(Struct, frozen=True):
+    name: str
+
+
+class _Resources(Struct, frozen=True):
+    """What the API server has."""
+
+    resources: list[_Resource]
+
+
+class _Verdict(Struct, frozen=True):
+    allowed: bool
+    reason: str = ""
+
+
+class _Review(Struct, frozen=True):
+    status: _Verdict
 
 
 class KubernetesApi:
@@ -100,6 +125,31 @@ class KubernetesApi:
             )
         return found.items
 
+    async def why_no_resize(self, target: PodTarget) -> str:
+        """Return what keeps our account from resizing the target's pods, with the remedy; empty is nothing.
+
+        Raises:
+            TemporaryError: the API does not answer.
+            PermanentError: it does not let us ask.
+        """
+        there = await self._ask("get_api_resources", _Resources, f"{target}: ask what there is")
+        if all(one.name != "pods/resize" for one in there.resources):
+            return f"kubernetes {target}: {_TOO_OLD}"
+        what = {"verb": "patch", "group": "", "resource": "pods", "subresource": "resize"}
+        what |= {"namespace": target.namespace} | ({"name": target.pod} if target.pod else {})
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": what},
+        }
+        doing = f"{target}: ask whether we may patch pods/resize"
+        call = "create_self_subject_access_review"
+        said = (await self._ask(call, _Review, doing, review, of=client.AuthorizationV1Api)).status
+        if said.allowed:
+            return ""
+        reason = f" ({said.reason})" if said.reason else ""
+        return f"kubernetes {target}: our account cannot patch pods/resize in {target.namespace}{reason}; {_GRANT}"
+
     async def resize(self, target: PodTarget, pod: Pod, patch: Json) -> Pod:
         """Return the pod once the API has taken `patch`.
 
@@ -115,12 +165,9 @@ class KubernetesApi:
             return await self._ask(call, Pod, doing, name, target.namespace, patch, **options)
         except NotFoundError:
             await self._ask("read_namespaced_pod", Pod, f"{target}: get pod", name, target.namespace)
-        raise PermanentError(
-            f"kubernetes {doing}: the pod is there, but the API server has no resize of pods; it needs Kubernetes "
-            "1.33 or newer, or bind the resource to the driver cgroup on the pod's node"
-        )
+        raise PermanentError(f"kubernetes {doing}: the pod is there, but {_TOO_OLD}")
 
-    async def _ask(self, call: str, kind: type[_T], doing: str, *args: object, **options: object) -> _T:
+    async def _ask(self, call: str, kind: type[_T], doing: str, *args: object, **options: Any) -> _T:
         """Return what the API answers to one of the library's calls.
 
         Raises:
@@ -142,9 +189,11 @@ class KubernetesApi:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TemporaryError(f"kubernetes {doing}: the answer is no {kind.__name__}: {error}") from error
 
-    async def _answer(self, call: str, *args: object, **options: object) -> tuple[int, str, bytes]:
+    async def _answer(
+        self, call: str, *args: object, of: type[Any] = client.CoreV1Api, **options: object
+    ) -> tuple[int, str, bytes]:
         await self.open()
-        ask = getattr(client.CoreV1Api(self._client), call)
+        ask = getattr(of(self._client), call)
         async with asyncio.timeout(self._timeout_s):
             answer: Any = await ask(*args, _preload_content=False, **options)
             async with answer:
@@ -170,7 +219,7 @@ def refusal(status: int, reason: str, body: bytes, doing: str) -> MicrooptError:
     if status == 401:
         return PermanentError(f"{said}; renew the credentials in the kubeconfig, or the service account's token")
     if status == 403 and " cannot " in message:
-        return PermanentError(f"{said}; give the actuator's account this verb by a Role, see docs/operations.md")
+        return PermanentError(f"{said}; {_GRANT}")
     if status == 403 and "exceeded quota" in message:
         return TemporaryError(f"{said}; raise the namespace's ResourceQuota or lower the slice's ceiling")
     if status == 404:

@@ -16,7 +16,7 @@ import structlog
 
 from microopt.agent import Context
 from microopt.errors import MicrooptError, PermanentError, TemporaryError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import Access, Driver, Made, Write
 from microopt_actuator.drivers.onos_api import OnosApi, secret
 from microopt_actuator.drivers.onos_change import (
     MeterChange,
@@ -33,6 +33,7 @@ from microopt_actuator.settings import ActuatorSettings
 
 _TOLERANCE_MBPS: Final = 0.0005
 """Half of a kbit/s: meters have whole ones."""
+_NO_RATE: Final = MeterRate(0, 0)
 _LOOK_S: Final = (0.05, 0.1, 0.25, 0.5)
 """How long to wait before looking again whether a switch has confirmed."""
 
@@ -111,6 +112,20 @@ class OnosDriver:
         meter = await self._api.meter(flow.device, int(hold.number))
         rate = meter.rate if meter is not None and meter.state == ADDED else None
         return None if rate is None else mbps_of(rate.kbps)
+
+    async def access(self, target: str) -> Access:
+        """Return that only a write would show it, for ONOS tells nobody the roles of a user."""
+        self._flow(target)
+        user = self._settings.username
+        return Access(writable=None, why=f"ONOS says only at a write whether user {user} has the role admin")
+
+    async def made(self, target: str) -> Made:
+        """Return the target's flow, and the meters that are its own or left of it, by their decimal ids."""
+        flow = self._flow(target)
+        entry = await self._look(flow)
+        change = await self._decide(target, flow, _NO_RATE)  # for which none of them can stay
+        lasting = () if entry is None else (f"flow {entry.id}",)
+        return Made(lasting, tuple(f"meter {number}" for number in change.retire))
 
     def _flow(self, target: str) -> OnosFlow:
         flow = self._settings.flows.get(target)

@@ -9,17 +9,18 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from microopt.agent import Context
 from microopt.errors import MicrooptError, PermanentError
-from microopt_actuator.drivers.base import Driver, Write
-from microopt_actuator.drivers.ovs_change import leftovers, new_config, operations, said
+from microopt_actuator.drivers.base import WRITABLE, Access, Driver, Write
+from microopt_actuator.drivers.ovs_change import ABORT, leftovers, new_config, operations, said, why_refused
 from microopt_actuator.drivers.ovs_place import BYTES_S_MAX, Place, find
 from microopt_actuator.drivers.ovs_rows import Rows
-from microopt_actuator.drivers.ovs_target import OvsTarget, parse_target
+from microopt_actuator.drivers.ovs_target import MAX_QUEUE, OvsTarget, parse_target
 from microopt_actuator.drivers.ovsdb import Database
 from microopt_actuator.drivers.ovsdb_remote import parse_remote
 from microopt_actuator.drivers.ovsdb_session import Session
@@ -95,6 +96,25 @@ class OvsDriver:
         await session.configured(rows.next_cfg, self._settings.settle_s)
         rate = self._find(rows, where).rate()
         return None if rate is None else rate / _BITS
+
+    async def access(self, target: str) -> Access:
+        """Return whether the database takes a change of the queue, in a transaction that undoes itself."""
+        where = parse_target(target)
+        session = await self._database.session()
+        place = self._find(await session.fresh(), where)
+        todo = [*operations(place, place.least, where, self._settings.port_mbps), ABORT]
+        error = why_refused(where, await session.transact(todo))
+        if error is None:
+            return WRITABLE
+        return Access(writable=False if isinstance(error, PermanentError) else None, why=str(error))
+
+    def absent(self, target: str) -> str:
+        """Return the last queue of the same port, tags that no row has, or a port that there is not."""
+        where = parse_target(target)
+        if where.tags:
+            return f"{target},microopt=none"
+        is_made = self._settings.create or where.queue == MAX_QUEUE
+        return str(replace(where, port="microopt-none") if is_made else replace(where, queue=MAX_QUEUE))
 
     def _find(self, rows: Rows, target: OvsTarget) -> Place:
         may_make = self._settings.create and not target.tags

@@ -23,6 +23,10 @@ RAISE_CONFIG: Final[list[Operation]] = [
 ]
 """Say that there is a new configuration, and learn its number: ovs-vswitchd sets cur_cfg to it in its turn."""
 
+ABORT: Final[Operation] = {"op": "abort"}
+"""Undo a transaction, once all before it was tried."""
+_ABORTED: Final = "aborted"
+
 
 def said(place: Place, rate: int, port_mbps: float | None) -> list[str]:
     """Return what `operations` would change, for people."""
@@ -76,6 +80,12 @@ def new_config(target: OvsTarget, done: list[Operation], outcomes: list[Outcome 
         if operation["op"] == "select":
             number = outcome.rows[0]["next_cfg"]
     return number
+
+
+def why_refused(target: OvsTarget, outcomes: list[Outcome | None]) -> MicrooptError | None:
+    """Return what the database has against a transaction that ends with `ABORT`; `None` is nothing."""
+    errors = [one for one in outcomes if one is not None and one.error is not None]
+    return None if not errors or errors[0].error == _ABORTED else _refusal(target, errors[0])
 
 
 def leftovers(rows: Rows) -> list[Operation]:
@@ -135,6 +145,10 @@ def _refusal(target: OvsTarget, outcome: Outcome) -> MicrooptError:
         return _changed(target, "what was found there is no longer so")
     if outcome.error in ("referential integrity violation", "I/O error", "resources exhausted"):
         return TemporaryError(f"ovs {target}: the database: {text}; nothing was changed")
+    if outcome.error in ("not allowed", "permission error"):
+        text += (
+            "; name the server in charge, not its standby, and a client that its role lets change QoS and Queue"
+        )
     return PermanentError(f"ovs {target}: the database refuses: {text}")
 
 

@@ -14,10 +14,10 @@ from typing import Final
 
 from microopt.agent import Context
 from microopt.errors import ConfigError, PermanentError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import WRITABLE, Access, Driver, Write
 from microopt_actuator.drivers.cgroup import CgroupCpu
 from microopt_actuator.drivers.cgroup_files import MAX_PERIOD_US, MIN_PERIOD_US
-from microopt_actuator.drivers.systemd_bus import SystemdBus
+from microopt_actuator.drivers.systemd_bus import ALLOW, SystemdBus
 from microopt_actuator.settings import ActuatorSettings
 
 QUOTA: Final = "CPUQuotaPerSecUSec"
@@ -102,6 +102,16 @@ class SystemdDriver:
             return None
         cgroup = await self._bus.text(target, CGROUP)
         return self._cgroups.read_millicores(cgroup) if cgroup else quota_us / 1000
+
+    async def access(self, target: str) -> Access:
+        """Return whether systemd takes what we set; of a user whom it asks polkit about, nobody says before."""
+        if await self._bus.is_trusted(_checked(target)):
+            return WRITABLE
+        return Access(writable=None, why=f"whether this user may, polkit says only at a write; if not, {ALLOW}")
+
+    def absent(self, target: str) -> str:
+        """Return a unit of the same kind that nobody has loaded."""
+        return f"microopt-none.{_checked(target).rpartition('.')[2]}"
 
     async def _missing(self, target: str, quota_us: int) -> dict[str, int]:
         """Return the properties that are to be set."""

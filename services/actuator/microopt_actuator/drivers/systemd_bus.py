@@ -16,7 +16,8 @@ PATH: Final = "/org/freedesktop/systemd1"
 MANAGER: Final = f"{NAME}.Manager"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 
-_ERROR: Final = "org.freedesktop.DBus.Error."
+_BUS: Final = "org.freedesktop.DBus"
+_ERROR: Final = f"{_BUS}.Error."
 _NOT_LOADED = frozenset({f"{NAME}.NoSuchUnit", f"{_ERROR}UnknownObject"})
 _NOT_ON_BUS = frozenset({f"{_ERROR}NameHasNoOwner", f"{_ERROR}ServiceUnknown"})
 _FORBIDDEN = frozenset(
@@ -36,7 +37,7 @@ _UNACCEPTABLE = frozenset(
         "System.Error.ENXIO",  # a value of another type than expected
     }
 )
-_ALLOW: Final = (
+ALLOW: Final = (
     "run the actuator as root, or allow its user the action org.freedesktop.systemd1.manage-units by a polkit rule"
 )
 
@@ -77,7 +78,18 @@ class SystemdBus:
             PermanentError: systemd refuses; the text names the remedy.
         """
         values = [[name, Variant("t", value)] for name, value in properties.items()]
-        await self._call(unit, PATH, MANAGER, "SetUnitProperties", "sba(sv)", [unit, True, values])
+        await self._call(unit, _asked(PATH, MANAGER, "SetUnitProperties", "sba(sv)", [unit, True, values]))
+
+    async def is_trusted(self, unit: str) -> bool:
+        """Return whether systemd lets us set properties without asking anybody: as root, or as its own user.
+
+        Raises:
+            TemporaryError: the bus does not answer.
+            PermanentError: it may not be asked.
+        """
+        manager = await self._user(unit, NAME)
+        own_name = self._bus.unique_name if self._bus is not None else None
+        return await self._user(unit, own_name or "") in (0, manager)
 
     async def close(self) -> None:
         """Disconnect; the next call connects again."""
@@ -88,28 +100,23 @@ class SystemdBus:
             await self._watch
 
     async def _property(self, unit: str, name: str, signature: str) -> Any:
-        (path,) = await self._call(unit, PATH, MANAGER, "GetUnit", "s", [unit])
+        (path,) = await self._call(unit, _asked(PATH, MANAGER, "GetUnit", "s", [unit]))
         interface = f"{NAME}.{unit.rpartition('.')[2].capitalize()}"
-        (value,) = await self._call(unit, path, PROPERTIES, "Get", "ss", [interface, name])
+        (value,) = await self._call(unit, _asked(path, PROPERTIES, "Get", "ss", [interface, name]))
         if not isinstance(value, Variant) or value.signature != signature:
             raise PermanentError(
                 f"systemd unit {unit}: {name} is {value!r}, which is not systemd's; what is on this bus?"
             )
         return value.value
 
-    async def _call(
-        self, unit: str, path: str, interface: str, member: str, signature: str, body: list[Any]
-    ) -> list[Any]:
-        message = Message(
-            destination=NAME,
-            path=path,
-            interface=interface,
-            member=member,
-            signature=signature,
-            body=body,
-            flags=MessageFlag.NO_AUTOSTART,
-        )
-        doing = f"systemd unit {unit}: {member}"
+    async def _user(self, unit: str, name: str) -> int:
+        """Return the number of the user who is called `name` on the bus."""
+        asked = _asked("/org/freedesktop/DBus", _BUS, "GetConnectionUnixUser", "s", [name], of=_BUS)
+        (user,) = await self._call(unit, asked)
+        return int(user)
+
+    async def _call(self, unit: str, message: Message) -> list[Any]:
+        doing = f"systemd unit {unit}: {message.member}"
         try:
             async with asyncio.timeout(self._timeout_s):
                 bus = await self._connected()
@@ -132,13 +139,17 @@ class SystemdBus:
             return self._bus
 
 
+def _asked(path: str, interface: str, member: str, signature: str, body: list[Any], of: str = NAME) -> Message:
+    return Message(of, path, interface, member, flags=MessageFlag.NO_AUTOSTART, signature=signature, body=body)
+
+
 def refusal(name: str, text: str, doing: str) -> MicrooptError:
     """Return the error to raise for an error of D-Bus, by its name and text, while `doing` something."""
     said = f"{doing}: {text or name}"
     if name in _NOT_LOADED:
         return TemporaryError(f"{said}; it may come back when the unit is started")
     if name in _FORBIDDEN:
-        return PermanentError(f"{said}; {_ALLOW}")
+        return PermanentError(f"{said}; {ALLOW}")
     if name in _UNUSABLE:
         return PermanentError(f"{said}; see systemctl status of the unit, and mend or unmask its unit file")
     if name in _UNACCEPTABLE:
@@ -157,7 +168,7 @@ def _unreachable(error: Exception, doing: str) -> MicrooptError:
     if isinstance(error, PermissionError) or (
         isinstance(error, AuthError) and not isinstance(error, AuthTimeoutError)
     ):
-        return PermanentError(f"{doing}: D-Bus does not let us in: {error}; {_ALLOW}")
+        return PermanentError(f"{doing}: D-Bus does not let us in: {error}; {ALLOW}")
     return TemporaryError(f"{doing}: D-Bus is not there: {error or type(error).__name__}")
 
 

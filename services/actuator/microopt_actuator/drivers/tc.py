@@ -5,15 +5,19 @@ priority and quantum. A class gets at most what the classes above it may have (t
 """
 
 import asyncio
+import errno
 import math
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from microopt.agent import Context
 from microopt.errors import PermanentError
-from microopt_actuator.drivers.base import Driver, Write
+from microopt_actuator.drivers.base import Access, Driver, Write
+from microopt_actuator.drivers.tc_capability import has_net_admin
 from microopt_actuator.drivers.tc_class import HtbClass, mbps, rate_of
 from microopt_actuator.drivers.tc_netlink import TcSocket, conversation, find, refusal
 from microopt_actuator.drivers.tc_target import TcTarget, class_id, parse_target
@@ -74,6 +78,21 @@ class TcClasses:
 
         self._on(where, f"setting {mbps(rate):g} Mbit/s", write)
 
+    def why_not_writable(self, target: str) -> str:
+        """Return what would keep rates from being written, with the remedy; empty is nothing.
+
+        Raises:
+            TemporaryError: there is no such namespace now.
+            PermanentError: the target is no class, or its namespace cannot be entered.
+        """
+        where = parse_target(target)
+        doing = "looking whether it can be changed"
+        try:
+            is_able = has_net_admin(where.netns)
+        except OSError as error:
+            raise refusal(error, where, doing) from error
+        return "" if is_able else str(refusal(OSError(errno.EPERM, os.strerror(errno.EPERM)), where, doing))
+
     def _on(self, target: TcTarget, doing: str, ask: Callable[[TcSocket, TcTarget], _T]) -> _T:
         try:
             with conversation(target.netns) as tc:
@@ -109,6 +128,17 @@ class TcDriver:
     async def read(self, target: str) -> float | None:
         """Return the Mbit/s in force; see `TcClasses.read_mbps`."""
         return await self._wait_for(self._classes.read_mbps, target)
+
+    async def access(self, target: str) -> Access:
+        """Return whether this process has the capability for it; see `TcClasses.why_not_writable`."""
+        why = await self._wait_for(self._classes.why_not_writable, target)
+        return Access(writable=not why, why=why)
+
+    def absent(self, target: str) -> str:
+        """Return a class of the same qdisc, of the last number that there is, or of the one before."""
+        where = parse_target(target)
+        last = where.handle | 0xFFFF
+        return str(replace(where, handle=last if last != where.handle else last - 1))
 
     async def _wait_for(self, call: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
