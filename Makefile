@@ -60,7 +60,7 @@ bench-actuate: setup ## measure actuator drivers beside bare calls; needs root (
 	@PYTHONPATH=benchmarks $(BIN)/python -m actuate $(BENCH_ARGS)
 
 bench-forecast: setup ## measure forecasts beside other forecasters (BENCH_ARGS=...)
-	@case "$(BENCH_ARGS)" in *--without-neuralprophet* | *--readme* | *"--only scale"*) ;; \
+	@case "$(BENCH_ARGS)" in *--without-neuralprophet* | *--model* | *--readme* | *"--only scale"*) ;; \
 	*) VENV="$(VENV_NEURALPROPHET)" CONSTRAINTS=constraints-neuralprophet.txt sh scripts/setup.sh neuralprophet ;; esac
 	@PYTHONPATH=benchmarks $(BIN)/python -m forecast $(BENCH_ARGS)
 

@@ -56,7 +56,7 @@ async def drift(place: Place, slices: list[str]) -> float:
 
 
 async def restart(place: Place, slices: list[str]) -> dict[str, Any]:
-    """Return how long an actuator takes after SIGKILL until all slices are verified, and how often it writes."""
+    """Return how long a new actuator takes until all slices are verified, and how often it writes."""
     async with system(place) as one:
         await one.put_slices(slices)
         await one.start_actuator()

@@ -23,6 +23,8 @@ README = FOLDER / "README.md"
 KEPT = FOLDER.parent / "var" / "bench"  # of quick runs
 BEGIN, END = "<!-- forecast: begin -->", "<!-- forecast: end -->"
 ENVIRONMENT = ".venv-neuralprophet"
+HOLIDAYS = "auto, holidays"
+_KEYS = ("trace", "horizon", "model")
 KINDS = {"milan_hourly": "milan-hourly", "lte": "lte"}
 
 
@@ -31,15 +33,29 @@ KINDS = {"milan_hourly": "milan-hourly", "lte": "lte"}
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of forecast.json.")
 @click.option("--only", type=click.Choice(["rows", "scale"]), help="Print one part; results/ stays as it is.")
 @click.option("--without-neuralprophet", is_flag=True, help="Skip NeuralProphet, which has its own environment.")
+@click.option("--model", "wanted", multiple=True, help="Measure this one; all else stays as results/ has it.")
 @click.option(
     "--readme", is_flag=True, help="Measure nothing; write the tables of results/forecast.json to README.md."
 )
-def main(quick: bool, out: Path | None, only: str | None, without_neuralprophet: bool, readme: bool) -> None:
+def main(
+    quick: bool,
+    out: Path | None,
+    only: str | None,
+    without_neuralprophet: bool,
+    wanted: tuple[str, ...],
+    readme: bool,
+) -> None:
     """Measure, print tables, and write forecast.json."""
-    console = Console(width=140)
     if readme:
         _refresh(README, msgspec.json.decode(RESULTS.read_bytes()))
-        return
+    elif wanted:
+        _write(RESULTS, _renewed(msgspec.json.decode(RESULTS.read_bytes()), wanted))
+    else:
+        _measure(quick, out, only, without_neuralprophet)
+
+
+def _measure(quick: bool, out: Path | None, only: str | None, without_neuralprophet: bool) -> None:
+    console = Console(width=140)
     sizes = QUICK if quick else WHOLE
     results: dict[str, Any] = {}
     with console.status("") as status:
@@ -73,29 +89,60 @@ def _rows(sizes: Sizes, quick: bool, without: bool, says: Callable[[str], None])
     finally:
         if asked is not None:
             asked.end()
+    return _summed(found, rows, settings)
+
+
+def _summed(found: list[Trace], rows: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
     order = {trace.name: place for place, trace in enumerate(found)}
     rows.sort(key=lambda row: (order[row["trace"]], row["horizon"]))
     summaries = {"default": _summary(rows, "auto"), "neuralprophet": _summary(rows, "neuralprophet")}
     return {"rows": rows, **summaries, "settings": settings}
 
 
+def _renewed(former: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Return the results with the rows of the `wanted` models of ours measured anew, each in its place."""
+    found, rows = traces.measured(data_folder()), list(former["rows"])
+    for new in (row for trace in found for row in _of_ours(trace, WHOLE, lambda _: None, wanted)):
+        places = [_place(row) for row in rows]
+        if _place(new) in places:
+            rows[places.index(_place(new))] = new
+        else:  # it was not there before: it stands before the choice among all
+            rows.insert(places.index((new["trace"], new["horizon"], "auto")), new)
+    return {**former, **_summed(found, rows, {**former["settings"], "auto": rolling.describe()})}
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in _KEYS)
+
+
 def _of_trace(trace: Trace, sizes: Sizes, says: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return the rows of our own models and of the peers."""
+    count = trace.intervals_in(sizes.hours)
+    rows = _of_ours(trace, sizes, says)
+    for peer in peers.PEERS:
+        says(f"{trace.name}: {peer}")
+        for horizon, said in peers.say(trace, peer, sizes.horizons, count).items():
+            rows.append(score.row(trace, horizon, peer, said, sizes.last_hours))
+    return rows
+
+
+def _of_ours(
+    trace: Trace, sizes: Sizes, says: Callable[[str], None], wanted: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """Return the rows of our own models, of those that are `wanted` if any are."""
     count, rows = trace.intervals_in(sizes.hours), []
     for horizon in sizes.horizons:
-        for model in rolling.all_models():
+        for model in rolling.models_for(trace):
+            if wanted and model not in wanted:
+                continue
             says(f"{trace.name}, {horizon} ahead: {model}")
             rows.append(
                 score.row(trace, horizon, model, rolling.say(trace, model, horizon, count), sizes.last_hours)
             )
         days = rolling.local_days(trace)
-        if days is not None:
+        if days is not None and (not wanted or HOLIDAYS in wanted):
             said = rolling.say(trace, "auto", horizon, count, days=days)
-            rows.append(score.row(trace, horizon, "auto, holidays", said, sizes.last_hours))
-    for peer in peers.PEERS:
-        says(f"{trace.name}: {peer}")
-        for horizon, said in peers.say(trace, peer, sizes.horizons, count).items():
-            rows.append(score.row(trace, horizon, peer, said, sizes.last_hours))
+            rows.append(score.row(trace, horizon, HOLIDAYS, said, sizes.last_hours))
     return rows
 
 

@@ -98,9 +98,11 @@ def _said(trace: Trace, predictions: Sequence[Prediction | None], *times: float)
     return Said(point, quantiles, bands, slots if trace.slots > 1 else None, *times)
 
 
-def all_models() -> list[str]:
+def models_for(trace: Trace) -> list[str]:
     """Return the models that are measured here, the choice among them last."""
-    return [*(name for name in models.MODELS if name != "neuralprophet"), "auto"]
+    # Waves say nothing where intervals have several steps.
+    without = {"neuralprophet"} | ({"ridge-waves"} if trace.grid.steps > 1 else set())
+    return [*(name for name in models.MODELS if name not in without), "auto"]
 
 
 def local_days(trace: Trace) -> DayTypes | None:

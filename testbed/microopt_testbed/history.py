@@ -1,11 +1,13 @@
 """The days before the demo, as telemetry that the forecaster can learn from."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Final
 
 from microopt import codec, subjects
 from microopt.bus import MSG_ID, Bus
+from microopt.errors import ConfigError
 from microopt.messages import Telemetry
 from microopt_testbed.emulator_agent import EmulatorSettings, history
 
@@ -44,6 +46,22 @@ async def tell(bus: Bus, settings: EmulatorSettings, days: int, told: asyncio.Ev
     for sample in coming:
         await asyncio.sleep((sample.time - datetime.now(UTC)).total_seconds())
         await bus.publish(sample)
+
+
+async def wait_until_told(told: asyncio.Event, telling: asyncio.Task[None], *, before_s: float) -> None:
+    """Wait until the past is told, at the latest at the Unix time `before_s`.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        await asyncio.wait_for(told.wait(), before_s - time.time())
+    except TimeoutError as error:
+        if telling.done():
+            await telling  # it failed, and says why
+        raise ConfigError(
+            "this machine is too slow for this pace, or busy; use longer slots and intervals"
+        ) from error
 
 
 async def _store(bus: Bus, sample: Telemetry) -> asyncio.Future[object]:

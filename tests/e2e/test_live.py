@@ -47,7 +47,7 @@ def test_a_sweep_that_was_interrupted_is_whole(measured):
     with (measured / "data.csv").open() as file:
         rows = list(csv.DictReader(file))
     cells = {(row["bw"], row["cpu"], row["n_users"]) for row in rows}
-    assert len(cells) == 4 * 3 * 3
+    assert len(cells) == 4 * 4 * 3
     assert len(rows) == 3 * len(cells)
     free = [float(row["qos"]) for row in rows if row["n_users"] == "1"]
     crowded = [float(row["qos"]) for row in rows if row["n_users"] == "5"]

@@ -16,7 +16,7 @@ from microopt import streams
 from microopt.errors import ConfigError, PermanentError, TemporaryError
 from microopt.messages import Actuation, Allocation, Interval
 from microopt.settings import Settings
-from microopt.specs import Bounds, Sla, SliceSpec
+from microopt.specs import Bounds, PoolSpec, ResourceSpec, Sla, SliceSpec
 from microopt.testing import eventually, running
 from microopt_actuator import agent as actuator
 from microopt_actuator.cli import actuator as actuator_command
@@ -27,6 +27,13 @@ SLICE = "1-000001"
 CPU, BANDWIDTH = "gnb_cpu", "transport_bandwidth"
 AT_FIRST = {CPU: 4000.0, BANDWIDTH: 40.0}
 PEAK = {CPU: 4400.0, BANDWIDTH: 45.0}
+POOL = PoolSpec(
+    pool="edge",
+    resources={
+        CPU: ResourceSpec(unit="millicores", weight=1.0, capacity=9000.0),
+        BANDWIDTH: ResourceSpec(unit="Mbit/s", weight=1.0, capacity=100.0),
+    },
+)
 
 
 def allocation(epoch=1, values=None, *, valid_s=3600.0, **changes):
@@ -51,6 +58,7 @@ async def put_spec(bus, slice_=SLICE, **changes):
         "bounds": {CPU: Bounds(100.0, 4500.0), BANDWIDTH: Bounds(1.0, 50.0)},
         "model": "embb",
     }
+    await bus.put_spec(streams.POOLS, "edge", POOL)
     await bus.put_spec(streams.SLICES, slice_, SliceSpec(**{**fields, **changes}))
 
 

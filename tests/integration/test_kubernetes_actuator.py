@@ -74,8 +74,9 @@ def limit_of(pod):
 
 
 async def test_an_allocation_is_applied_verified_and_applied_again_when_the_pod_is_new(
-    broker, bus, cluster, table, make_slice
+    broker, bus, cluster, table, make_pool, make_slice
 ):
+    await bus.put_spec(streams.POOLS, "edge", make_pool())
     await bus.put_spec(streams.SLICES, SLICE, make_slice())
     first = cluster.add("upf-6d5f", app="upf", slice=SLICE)
     cluster.kubelet.delay_s = 0.05
@@ -90,7 +91,10 @@ async def test_an_allocation_is_applied_verified_and_applied_again_when_the_pod_
     assert len(cluster.patches()) == 2
 
 
-async def test_a_pod_that_is_gone_for_a_while_is_limited_once_it_is_back(broker, bus, cluster, table, make_slice):
+async def test_a_pod_that_is_gone_for_a_while_is_limited_once_it_is_back(
+    broker, bus, cluster, table, make_pool, make_slice
+):
+    await bus.put_spec(streams.POOLS, "edge", make_pool())
     await bus.put_spec(streams.SLICES, SLICE, make_slice())
     async with actuating(broker, table):
         await bus.publish(allocation(1500.0))
@@ -100,7 +104,8 @@ async def test_a_pod_that_is_gone_for_a_while_is_limited_once_it_is_back(broker,
     assert limit_of(pod) == "1500m"
 
 
-async def test_a_restart_of_the_actuator_patches_nothing(broker, bus, cluster, table, make_slice):
+async def test_a_restart_of_the_actuator_patches_nothing(broker, bus, cluster, table, make_pool, make_slice):
+    await bus.put_spec(streams.POOLS, "edge", make_pool())
     await bus.put_spec(streams.SLICES, SLICE, make_slice())
     cluster.add(app="upf", slice=SLICE)
     async with actuating(broker, table):
@@ -112,8 +117,9 @@ async def test_a_restart_of_the_actuator_patches_nothing(broker, bus, cluster, t
 
 
 async def test_the_check_says_what_a_pod_has_and_what_the_resize_would_be(
-    broker, bus, cluster, table, make_slice, tmp_path
+    broker, bus, cluster, table, make_pool, make_slice, tmp_path
 ):
+    await bus.put_spec(streams.POOLS, "edge", make_pool())
     await bus.put_spec(streams.SLICES, SLICE, make_slice())
     pod = cluster.add(app="upf", slice=SLICE)
     async with actuating(broker, table):

@@ -12,7 +12,7 @@ from fakes.onos import PASSWORD, FakeOnos
 from microopt import streams
 from microopt.messages import Actuation, Allocation, Interval
 from microopt.settings import Settings
-from microopt.specs import Bounds, Sla, SliceSpec
+from microopt.specs import Bounds, PoolSpec, ResourceSpec, Sla, SliceSpec
 from microopt.testing import eventually, running
 from microopt_actuator import agent as actuator
 
@@ -57,6 +57,8 @@ def holding(broker, fake, tmp_path):
 
 
 async def put_specs(bus):
+    resources = {BANDWIDTH: ResourceSpec(unit="Mbit/s", weight=1.0, capacity=100.0)}
+    await bus.put_spec(streams.POOLS, "edge", PoolSpec(pool="edge", resources=resources))
     for name in (SLICE, OTHER):
         spec = SliceSpec(
             slice=name,

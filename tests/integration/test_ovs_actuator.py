@@ -10,7 +10,7 @@ import pytest
 from microopt import streams
 from microopt.messages import Actuation, Allocation, Interval
 from microopt.settings import Settings
-from microopt.specs import Bounds, Sla, SliceSpec
+from microopt.specs import Bounds, PoolSpec, ResourceSpec, Sla, SliceSpec
 from microopt.testing import eventually, running
 from microopt_actuator import agent as actuator
 from real.switch import Transfer
@@ -45,6 +45,8 @@ def shape(switch):
 
 
 async def put_spec(bus):
+    resources = {BANDWIDTH: ResourceSpec(unit="Mbit/s", weight=1.0, capacity=100.0)}
+    await bus.put_spec(streams.POOLS, "edge", PoolSpec(pool="edge", resources=resources))
     spec = SliceSpec(
         slice=SLICE,
         pool="edge",

@@ -28,6 +28,12 @@ class ActuatorMetrics:
             ["slice", "resource"],
             registry=registry,
         )
+        self.contested = Gauge(
+            "microopt_actuator_contested",
+            "1 where a value that others keep changing was given up, until the next allocation.",
+            ["slice", "resource"],
+            registry=registry,
+        )
         self.blind = Gauge(
             "microopt_actuator_blind",
             "1 while the slice's allocation has expired and its blind policy rules.",

@@ -1,7 +1,6 @@
 """The desired state of every slice, and the workers that bring it about; it knows drivers but no bus."""
 
 import asyncio
-import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,15 +10,17 @@ from typing import Final
 import structlog
 
 from microopt.errors import PermanentError, TemporaryError
-from microopt.messages import Actuation, Allocation, Telemetry
+from microopt.messages import Allocation, Telemetry
 from microopt.specs import PoolSpec, SliceSpec
 from microopt_actuator.bindings import Bindings, Bound
 from microopt_actuator.desired import Plan, check_epoch, check_units, check_values, plan
 from microopt_actuator.drivers.base import Driver
+from microopt_actuator.job import Wish
 from microopt_actuator.metrics import ActuatorMetrics
+from microopt_actuator.refusal import refusals
 from microopt_actuator.standing import Standing
 from microopt_actuator.turns import Turns
-from microopt_actuator.worker import MAX_ERROR_CHARS, Clock, Report, Wish, Worker
+from microopt_actuator.worker import Clock, Report, Worker
 
 LONGEST_SLEEP_S: Final = 1.0
 """A clock that was set meanwhile is noticed by then."""
@@ -130,7 +131,7 @@ class Reconciler:
         """Follow `allocation` from its interval's start on; one that has come before changes nothing.
 
         Raises:
-            TemporaryError: the slice has no spec yet.
+            TemporaryError: the slice or its pool has no spec yet.
             PermanentError: a lower epoch, a value outside the slice's bounds, or a unit that is not its driver's.
                 All of it is refused.
         """
@@ -142,11 +143,12 @@ class Reconciler:
         if one.spec is None:
             raise TemporaryError(f"slice {allocation.slice}: bucket slices has no spec of it; put one there")
         last = one.standing.newest
+        pool = self._pool(allocation, bound)
         try:
             check_epoch(allocation, last)
             if last is None or last.epoch < allocation.epoch:
                 check_values(allocation, one.spec)
-                check_units(allocation, self._pools.get(allocation.pool), self._units(bound))
+            check_units(allocation, pool, self._units(bound))
         except PermanentError as error:
             self._refuse(allocation, bound, str(error))
             raise
@@ -163,9 +165,22 @@ class Reconciler:
                 worker.see(usage, telemetry.time)
 
     def restore(self, slice_: str, kept: Iterable[Allocation]) -> None:
-        """Go back to what was accepted before a restart, whatever the slice's bounds have become since."""
+        """Go back to what was accepted before a restart, whatever the slice's bounds have become since.
+
+        What another actuator accepted, and this one's drivers cannot take for its units, is left out.
+
+        Raises:
+            TemporaryError: the slice's pool has no spec yet.
+        """
         standing = self._slices.setdefault(slice_, _Slice()).standing
         for allocation in kept:
+            bound = self._bound(allocation)
+            pool = self._pool(allocation, bound)
+            try:
+                check_units(allocation, pool, self._units(bound))
+            except PermanentError as error:
+                self._refuse(allocation, bound, str(error))
+                continue
             standing.take(allocation, self._clock())
         self._follow(slice_)
 
@@ -227,6 +242,16 @@ class Reconciler:
         wished = ((name, worker.wished) for name, worker in self._slices[ruling.slice].workers.items())
         return values | {name: value for name, value in wished if value is not None}
 
+    def _pool(self, allocation: Allocation, bound: Mapping[str, Bound]) -> PoolSpec | None:
+        """Return the pool whose units count; None is one that no driver asks for."""
+        pool = self._pools.get(allocation.pool)
+        if pool is None and any(unit is not None for unit in self._units(bound).values()):
+            raise TemporaryError(
+                f"slice {allocation.slice}: bucket pools has no spec of pool {allocation.pool}, which says in "
+                "which units it counts; put one there"
+            )
+        return pool
+
     def _bound(self, allocation: Allocation) -> dict[str, Bound]:
         found = ((name, self._bindings.find(allocation.slice, name)) for name in allocation.values)
         return {name: bound for name, bound in found if bound is not None}
@@ -258,23 +283,8 @@ class Reconciler:
             self._group.create_task(worker.run(), name=f"worker:{worker.slice}:{worker.resource}")
 
     def _refuse(self, allocation: Allocation, bound: Mapping[str, Bound], error: str) -> None:
-        for resource, where in bound.items():
-            requested = allocation.values[resource]
-            if math.isfinite(requested):  # else no report can carry it; the error text does
-                self._report(
-                    Actuation(
-                        slice=allocation.slice,
-                        resource=resource,
-                        epoch=allocation.epoch,
-                        state="refused",
-                        requested=requested,
-                        observed=None,
-                        driver=where.driver,
-                        at=self._clock(),
-                        forecast_made_at=allocation.forecast_made_at,
-                        error=error[:MAX_ERROR_CHARS],
-                    )
-                )
+        for report in refusals(allocation, bound, error, self._clock()):
+            self._report(report)
 
 
 def _wish(allocation: Allocation, now_holds: Plan, value: float, since_s: float) -> Wish:

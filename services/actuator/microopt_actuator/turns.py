@@ -34,8 +34,9 @@ class Turns:
         if not waited_for:
             self._free[capacity].set()
 
-    async def grow(self, capacity: Capacity) -> None:
-        """Wait until nobody shrinks, at most `LONGEST_WAIT_S`."""
+    async def grow(self, capacity: Capacity, who: object) -> None:
+        """Let `who` wait until nobody shrinks, at most `LONGEST_WAIT_S`."""
+        self.done(capacity, who)  # it had asked to shrink, and now has less than it is to have
         if not self._shrinking.get(capacity):
             return
         try:

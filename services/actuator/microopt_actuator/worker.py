@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -14,12 +14,16 @@ from microopt.errors import PermanentError, TemporaryError
 from microopt.messages import Actuation, ActuationState
 from microopt_actuator.drivers.base import Driver, Write
 from microopt_actuator.effect import Effect
+from microopt_actuator.job import Job, Wish
 from microopt_actuator.metrics import ActuatorMetrics
 from microopt_actuator.turns import Capacity, Turns
 
 ATTEMPT_S: Final = 10.0
 """A driver that has not answered by then counts as away."""
-BACKOFF_S: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+BACKOFF_S: Final = (0.1, 0.25, 0.5, 1.0)
+"""The last one goes on: what comes back after hours has what it was allocated within two seconds, too."""
+UNREAD_S: Final = 2.0
+"""A value that could not be read for so long is not called verified any more."""
 MAX_ERROR_CHARS: Final = 1_000
 FIGHTS: Final = 5
 FIGHT_S: Final = 60.0
@@ -27,47 +31,6 @@ FIGHT_S: Final = 60.0
 
 Report = Callable[[Actuation], None]
 Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A value to be in force; `keep` puts it back whenever somebody else changes it.
-
-    `since_s` is the monotonic time at which the wish fell due.
-    """
-
-    epoch: int
-    value: float
-    since_s: float
-    keep: bool = True
-    forecast_made_at: datetime | None = None
-    pool: str = ""
-
-    def same_as(self, other: "Wish") -> bool:
-        """Return whether both want the same of the world."""
-        return (self.epoch, self.value) == (other.epoch, other.value)
-
-
-@dataclass(slots=True)
-class _Job:
-    """One wish, and how far it has come."""
-
-    wish: Wish
-    since_s: float
-    state: ActuationState | None = None
-    error: str = ""
-    write: Write | None = None
-    """What was planned last, which says what a reading has to show."""
-    written: bool = False
-    failures: int = 0
-    given_up: bool = False
-    effect: Effect | None = None
-    verified_at: datetime | None = None
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Return whether nothing is to be done before a new wish comes."""
-        return not self.wish.keep and (self.state == "verified" or self.given_up)
 
 
 class Worker:
@@ -107,7 +70,7 @@ class Worker:
         self._check_every_s = check_every_s
         self._clock = clock
         self._turns = turns or Turns()
-        self._job: _Job | None = None
+        self._job: Job | None = None
         self._drifts: deque[float] = deque(maxlen=FIGHTS)
         self._changed = asyncio.Event()
         self._log = structlog.get_logger("microopt.actuator").bind(
@@ -125,7 +88,8 @@ class Worker:
         if former is not None and wish.same_as(former.wish):
             former.wish = replace(former.wish, keep=wish.keep and not former.given_up)
         else:
-            self._job = _Job(wish, wish.since_s)
+            self._job = Job(wish, wish.since_s)
+            self._metrics.contested.labels(self.slice, self.resource).set(0)
             if former is not None:
                 self._turns.done(self._capacity(former), self)
                 if wish.value < former.wish.value:
@@ -167,35 +131,40 @@ class Worker:
             self._log.exception("driver_crashed")
             self._fail(job, "crashed", f"driver {self.driver.name}: {error!r}")
         else:
-            job.failures = 0
+            job.failures, job.unread_since_s = 0, None
             return self._check_every_s
         job.failures += 1
-        return BACKOFF_S[min(job.failures, len(BACKOFF_S)) - 1]
+        return min(BACKOFF_S[min(job.failures, len(BACKOFF_S)) - 1], self._check_every_s)
 
-    async def _hold(self, job: _Job) -> None:
+    async def _hold(self, job: Job) -> None:
         if job.write is None:
             job.write = await self.driver.plan(self._target, job.wish.value)
         observed = await self.driver.read(self._target)
-        if job.write.is_held_by(observed):
+        # What others wrote may read as wished and not be as the driver writes it, so that it would not stay.
+        if job.write.is_held_by(observed) and (job.written or not job.write.steps):
             self._reach(job, "verified", observed)
             return
         if job is not self._job or (job.state == "verified" and not job.wish.keep):
             return  # meanwhile a newer wish has come, which alone is written, or this one was let go
-        if job.state == "verified" and not self._may_put_back(job, observed):
-            return
-        if observed is None or job.wish.value > observed:
-            await self._turns.grow(self._capacity(job))
-        await self._write(job, observed)
-
-    async def _write(self, job: _Job, before: float | None) -> None:
         # Planned anew: the target may be another one by now, such as a restarted switch's.
-        job.write = await self.driver.plan(self._target, job.wish.value)
-        await self.driver.apply(job.write)
+        write = await self.driver.plan(self._target, job.wish.value)
+        is_other = write.thing != job.write.thing
+        if job.state == "verified" and not self._may_put_back(job, observed, is_other=is_other):
+            return
+        job.write = write
+        if observed is not None and job.wish.value > observed:
+            await self._turns.grow(self._capacity(job), self)
+        else:
+            self._turns.shrink(self._capacity(job), self)
+        await self._write(job, write, observed)
+
+    async def _write(self, job: Job, write: Write, before: float | None) -> None:
+        await self.driver.apply(write)
         if not job.written:
             job.written = True
             self._reach(job, "applied", None)
         observed = await self.driver.read(self._target)
-        if not job.write.is_held_by(observed):
+        if not write.is_held_by(observed):
             text = "no value" if observed is None else f"{observed:g}"
             self._fail(job, "differs", f"{self._target}: requested {job.wish.value:g}, observed {text}", observed)
             return
@@ -221,19 +190,25 @@ class Worker:
         self._metrics.effects.labels(self.slice, self.resource).set(job.effect.verdict == "effective")
         self._say(job, job.effect.verdict, usage, error)
 
-    def _capacity(self, job: _Job) -> Capacity:
+    def _capacity(self, job: Job) -> Capacity:
         return job.wish.pool, self.resource
 
-    def _may_put_back(self, job: _Job, observed: float | None) -> bool:
-        """Note that somebody else has changed the value, and return whether it is still worth putting back."""
+    def _may_put_back(self, job: Job, observed: float | None, *, is_other: bool) -> bool:
+        """Note that the value has changed, and return whether it is still worth putting back.
+
+        Somebody who keeps changing it is given way to; another thing behind the same target never had it.
+        """
         self._metrics.drift.labels(self.slice, self.resource).inc()
         self._log.warning("drift", requested=job.wish.value, observed=observed)
         now_s = time.monotonic()
-        self._drifts.append(now_s)
         job.state, job.written, job.since_s = None, False, now_s
+        if is_other:
+            return True
+        self._drifts.append(now_s)
         if len(self._drifts) < FIGHTS or now_s - self._drifts[0] > FIGHT_S:
             return True
         job.given_up, job.wish = True, replace(job.wish, keep=False)
+        self._metrics.contested.labels(self.slice, self.resource).set(1)
         text = "no value" if observed is None else f"{observed:g}"
         self._fail(
             job,
@@ -244,16 +219,21 @@ class Worker:
         )
         return False
 
-    def _fail(self, job: _Job, outcome: str, error: str, observed: float | None = None) -> None:
+    def _fail(self, job: Job, outcome: str, error: str, observed: float | None = None) -> None:
         self._metrics.writes.labels(self.driver.name, outcome).inc()
-        # A verified value that cannot be read just now is still the last thing known of it.
-        if job.state == "verified" and outcome == "temporary":
-            if job.failures == 0:
-                self._log.warning("not_readable", error=error)
+        # A verified value that cannot be read just now is still the last thing known of it, for a while.
+        if job.state == "verified" and outcome == "temporary" and not self._is_unread_for_long(job, error):
             return
         self._reach(job, "failed", observed, error)
 
-    def _reach(self, job: _Job, state: ActuationState, observed: float | None, error: str = "") -> None:
+    def _is_unread_for_long(self, job: Job, error: str) -> bool:
+        now_s = time.monotonic()
+        if job.unread_since_s is None:
+            job.unread_since_s = now_s
+            self._log.warning("not_readable", error=error)
+        return now_s - job.unread_since_s >= UNREAD_S
+
+    def _reach(self, job: Job, state: ActuationState, observed: float | None, error: str = "") -> None:
         """Report a state once, however often it is found again."""
         if state != "applied" and job is self._job:
             self._turns.done(self._capacity(job), self)
@@ -264,7 +244,7 @@ class Worker:
             job.verified_at = self._clock()
         self._say(job, state, observed, error)
 
-    def _say(self, job: _Job, state: ActuationState, observed: float | None, error: str = "") -> None:
+    def _say(self, job: Job, state: ActuationState, observed: float | None, error: str = "") -> None:
         log = self._log.warning if state in ("failed", "ineffective") else self._log.info
         log(state, epoch=job.wish.epoch, requested=job.wish.value, observed=observed, error=error)
         self._report(

@@ -13,7 +13,7 @@ from microopt_forecaster.steps import Floats, Ints, Steps
 MAX_BETWEEN_FITS: Final = 288
 WITHOUT_SEASON: Final = 24
 """Intervals between two fits."""
-FITS_KEPT: Final = 12
+FITS_KEPT: Final = 15
 MOST_WIDENED: Final = 10.0
 _TINY: Final = 1e-9
 

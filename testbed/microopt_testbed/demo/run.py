@@ -13,7 +13,6 @@ from microopt import desired
 from microopt.bus import Bus
 from microopt.cancel import cancel
 from microopt.cli.route import put as put_route
-from microopt.errors import ConfigError
 from microopt_optimizer.slice_model import model_file, model_store
 from microopt_optimizer.slice_model.model_file import TrainedModel
 from microopt_testbed import history
@@ -67,7 +66,7 @@ class Demo:
             telling = asyncio.create_task(history.tell(one.bus, outside, days, told), name="history")
             try:
                 await self._start_agents(one.agents, outside)
-                await _require(told, telling, before_s=self._run.start_s)
+                await history.wait_until_told(told, telling, before_s=self._run.start_s)
                 await self._play_day(one)
             finally:
                 await cancel([telling])
@@ -105,18 +104,6 @@ class Demo:
     async def _kill(self, agents: Agents) -> None:
         await agents.kill("optimizer")
         self._run.events.append(Event("optimizer process killed (SIGKILL)", self._plan.kill_at, {}))
-
-
-async def _require(told: asyncio.Event, telling: asyncio.Task[None], *, before_s: float) -> None:
-    """Wait until the past is told, at the latest at the Unix time `before_s`."""
-    try:
-        await asyncio.wait_for(told.wait(), before_s - time.time())
-    except TimeoutError as error:
-        if telling.done():
-            await telling  # it failed, and says why
-        raise ConfigError(
-            "this machine is too slow for the demo's pace, or busy; use a longer --interval-s"
-        ) from error
 
 
 async def _sleep_until(unix_s: float) -> None:

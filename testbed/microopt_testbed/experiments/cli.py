@@ -140,7 +140,7 @@ def reproduce(
     """Compute tables and figures of the paper anew, and set the paper's numbers beside ours."""
     console = Console(stderr=True)
     if live is not None:
-        _live(what, live, out, quick, console)
+        _live(what, live, [out / fig10_live.PAGE, *([results] if results else [])], quick, console)
         return
     torch.set_num_threads(1)
     scale = _scale(QUICK if quick else FULL, approaches)
@@ -160,15 +160,16 @@ def reproduce(
         raise click.ClickException(str(error)) from error
 
 
-def _live(what: tuple[str, ...], folder: Path, out: Path, quick: bool, console: Console) -> None:
+def _live(what: tuple[str, ...], folder: Path, pages: list[Path], quick: bool, console: Console) -> None:
     if what != ("fig10",):
         raise click.UsageError("--live is for fig10: microopt reproduce fig10 --live")
     try:
-        outcome = fig10_live.make(folder, out, QUICK_PLAY if quick else Pace(), console)
+        outcome = fig10_live.make(folder, pages, QUICK_PLAY if quick else Pace(), console)
     except MicrooptError as error:
         raise click.ClickException(str(error)) from error
     print_outcome(outcome, console)
-    click.echo(f"wrote {out / 'fig10-live.md'}")
+    for path in pages:
+        click.echo(f"wrote {path}")
 
 
 def _make(lab: Lab, what: tuple[str, ...], console: Console) -> dict[str, Section]:

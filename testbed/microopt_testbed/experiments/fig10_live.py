@@ -1,11 +1,13 @@
 """Figure 10 from real traffic: the degradation that the closed loop realises on the live testbed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.progress import Progress
 
+from microopt.errors import ConfigError
 from microopt_testbed.experiments import paper, style, tables
 from microopt_testbed.experiments.fig10 import panel
 from microopt_testbed.experiments.page import paragraphs
@@ -14,29 +16,38 @@ from microopt_testbed.live import play
 from microopt_testbed.live.outcome import LoopOutcome, PairOutcome
 from microopt_testbed.live.play import Pace
 
-PICTURE: Final = "fig10-live.png"
+PAGE: Final = "fig10-live.md"
 HEADER: Final = (
     "q_thresh of the paper, Mbit/s", "here, Mbit/s", "β_thresh", "β realised", "paper", "mean allocation",
     "Peak-alloc", "saved", "slots", "mean users",
 )  # fmt: skip
 
 
-def make(folder: Path, out: Path, pace: Pace, console: Console) -> LoopOutcome:
-    """Write fig10-live.png, .csv and .md into `out`, of what was played in `folder`; play it first if it was not.
+def make(folder: Path, pages: Sequence[Path], pace: Pace, console: Console) -> LoopOutcome:
+    """Write `pages`, a picture and a table beside each, of what was played in `folder`; play it first if needed.
 
     Raises:
-        ConfigError: `folder` lacks measurements or model, or the testbed cannot run here.
+        ConfigError: `folder` lacks measurements or model, the testbed cannot run here, or nothing can be written.
     """
     outcome = play.played_before(folder, pace)
     if outcome is None:
         with Progress(console=console) as bar:
             task = bar.add_task("playing", total=1.0)
             outcome = play.play(folder, pace, lambda share: bar.update(task, completed=share))
-    out.mkdir(parents=True, exist_ok=True)
-    tables.write_csv(out / "fig10-live.csv", HEADER, [_row(one) for one in outcome.pairs])
-    _draw(outcome, out / PICTURE)
-    (out / "fig10-live.md").write_text(_page(outcome) + "\n", encoding="utf-8")
+    for page in pages:
+        _write(outcome, page)
     return outcome
+
+
+def _write(outcome: LoopOutcome, page: Path) -> None:
+    picture = page.with_suffix(".png")
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        tables.write_csv(page.with_suffix(".csv"), HEADER, [_row(one) for one in outcome.pairs])
+        _draw(outcome, picture)
+        page.write_text(_page(outcome, picture.name) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{error.filename or page}: cannot be written: {error.strerror}") from error
 
 
 def _row(one: PairOutcome) -> list[tables.Cell]:
@@ -59,12 +70,12 @@ def _printed(one: PairOutcome) -> str:
     return "above" if pair in paper.ABOVE_THRESHOLD else "not above"
 
 
-def _page(outcome: LoopOutcome) -> str:
+def _page(outcome: LoopOutcome, picture: str) -> str:
     scale = outcome.scale
     above = [one for one in outcome.pairs if one.degradation > one.degradation_threshold]
     return paragraphs(
         "# Figure 10, on the live testbed",
-        f"![QoS degradation on the live testbed]({PICTURE})",
+        f"![QoS degradation on the live testbed]({picture})",
         "Real packets through Open vSwitch and a gNB process with a CPU quota, on one machine: a Mbit/s of the "
         f"paper is {scale.factor:g} here, and one here costs a gNB {scale.millicores_per_mbps:g} millicores. "
         "Traffic of two Milan squares, forecast, allocated and put in force by the agents, interval by interval; "

@@ -16,7 +16,6 @@ from msgspec import Struct
 from microopt import desired, streams
 from microopt.bus import Bus
 from microopt.cancel import cancel
-from microopt.errors import ConfigError
 from microopt_optimizer.slice_model import model_file, model_store
 from microopt_optimizer.slice_model.model_file import TrainedModel
 from microopt_testbed import history
@@ -28,7 +27,7 @@ from microopt_testbed.live.loop_plan import MEASUREMENT, MODEL, SLICES, LoopPlan
 from microopt_testbed.observe import Record
 from microopt_testbed.static_plan import static_allocation
 
-HEAD_START_S: Final = 25.0
+HEAD_START_S: Final = 40.0
 """Until the first slot: the agents start, and the forecaster reads the past."""
 EARLY_S: Final = 0.2
 """Before a slot, so that its UEs are told in time."""
@@ -90,8 +89,7 @@ async def close_loop(
         telling = asyncio.create_task(history.tell(one.bus, outside, plan.history_days, told), name="history")
         stack.push_async_callback(cancel, [telling])
         await one.agents.start(tables(lab))
-        if not told.is_set() or time.time() > run.start_s:
-            raise ConfigError("this machine is too slow for the loop's pace, or busy; use longer slots")
+        await history.wait_until_told(told, telling, before_s=run.start_s)
         await _play(one.bus, run, follow)
     return run
 

@@ -13,7 +13,7 @@ def print_outcome(outcome: LoopOutcome, console: Console) -> None:
         title=f"a Mbit/s of the paper is {scale.factor:g} here, at {scale.millicores_per_mbps:g} millicores each",
         title_justify="left",
     )
-    for heading in ("q_thresh", "Mbit/s per user", "β_thresh", "realised", "cost", "Peak-alloc", "saved", "users"):
+    for heading in ("q_thresh", "Mbit/s", "β_thresh", "realised", "cost", "peak", "saved", "users"):
         table.add_column(heading, justify="right")
     for one in outcome.pairs:
         realised = f"{one.degradation:.3f}"

@@ -15,13 +15,13 @@ from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
 USERS: Final = (1, 2, 3, 4, 5)
 BANDWIDTHS: Final = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
 """Mbit/s of the paper."""
-CPU_FOR: Final = (10.0, 15.0, 20.0, 25.0, 35.0, 50.0)
-"""Mbit/s of the paper that a gNB is given CPU for."""
-MOST: Final = 50.0
-"""Mbit/s of the paper at which each resource costs 1, as in its η."""
+CPU_FOR: Final = (10.0, 15.0, 20.0, 25.0, 35.0, 50.0, 70.0, 100.0)
+"""Mbit/s of the paper that a gNB is given CPU for, as if one always cost what it costs at a low limit."""
 QOS_THRESHOLDS: Final = (3.0, 4.0, 5.0)
 DEGRADATION_THRESHOLDS: Final = (0.1, 0.2, 0.3)
 UNITS: Final = {TRANSPORT_BANDWIDTH: "Mbit/s", GNB_CPU: "millicores"}
+COSTS_ONE: Final = {TRANSPORT_BANDWIDTH: 50.0 / 40.0, GNB_CPU: 4500.0 / 4000.0}
+"""Times the largest value that is measured: what costs 1, as in the paper's η."""
 
 _STEP: Final = 0.05
 _SHARE: Final = 0.5
@@ -55,12 +55,10 @@ class Scale(Struct, frozen=True, kw_only=True):
 
     def resources(self, slices: int) -> dict[str, ResourceSpec]:
         """Return weights as in the paper, and capacities that are enough for every slice's ceiling."""
-        most = {TRANSPORT_BANDWIDTH: self.factor * MOST, GNB_CPU: self._millicores(MOST)}
+        most = {name: bounds.ceiling for name, bounds in self.bounds.items()}
         return {
-            name: ResourceSpec(
-                unit=UNITS[name], weight=1 / most[name], capacity=slices * self.bounds[name].ceiling
-            )
-            for name in UNITS
+            name: ResourceSpec(unit=unit, weight=1 / (COSTS_ONE[name] * most[name]), capacity=slices * most[name])
+            for name, unit in UNITS.items()
         }
 
     def sla(self, qos_threshold: float, degradation_threshold: float) -> Sla:

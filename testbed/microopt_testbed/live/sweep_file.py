@@ -19,6 +19,7 @@ resources:
   gnb_cpu: {column: cpu, unit: millicores}
   transport_bandwidth: {column: bw, unit: Mbit/s}
 settle_s: 0
+training: {per_user: true}  # UEs share what their slice has
 """
 
 

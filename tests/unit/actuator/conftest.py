@@ -31,17 +31,26 @@ class Shelf:
         self.values = dict(values or {})
         self.writes = []
         self.most = float("inf")
+        self.slow_s = 0.0
+        self.things = {}
+        self.unowned = False  # values are there, but not as this driver writes them
         self.away, self.refusing, self.stuck, self.hanging, self.broken = set(), set(), set(), set(), set()
 
     async def plan(self, target, value):
         if value > self.most:
             raise PermanentError(f"{target} holds {self.most:g} at most")
-        return Write(target, value, holds=value, tolerance=0.5, steps=(f"{target} = {value:g}",))
+        now = self.values.get(target)
+        held = now is not None and abs(now - value) <= 0.5
+        steps = () if held and not self.unowned else (f"{target} = {value:g}",)
+        return Write(target, value, holds=value, tolerance=0.5, steps=steps, thing=self.things.get(target, ""))
 
     async def apply(self, write):
         target, value = write.target, write.value
         await self._pass(target)
+        if self.slow_s:
+            await asyncio.sleep(self.slow_s)
         self.writes.append((target, value))
+        self.unowned = False
         if target in self.refusing:
             raise PermanentError(f"{target} refuses {value:g}")
         if target not in self.stuck:

@@ -107,10 +107,29 @@ async def test_a_resource_counted_in_another_unit_than_its_driver_sets_is_refuse
                 it.reconciler.accept(allocation())
             assert it.states() == [(1, "refused")]
             it.reconciler.set_pool("edge", None)
-            it.reconciler.accept(allocation())
+            with pytest.raises(TemporaryError, match="bucket pools has no spec of pool edge"):
+                it.reconciler.accept(allocation())
         else:
             it.reconciler.accept(allocation())
             await it.reaches((1, "applied"), (1, "verified"))
+
+
+async def test_what_another_actuator_accepted_in_a_unit_that_is_not_ours_is_not_taken_up_after_a_restart(
+    world, allocation, make_shelf
+):
+    shelf = make_shelf({"1.gnb_cpu": 1500.0})
+    shelf.unit = "millicores"
+    async with world(shelf) as it:
+        with pytest.raises(TemporaryError, match="no spec of pool edge"):
+            it.reconciler.restore("1", [allocation()])
+        resources = {CPU: ResourceSpec(unit="GHz", weight=1.0, capacity=9000.0)}
+        it.reconciler.set_pool("edge", PoolSpec(pool="edge", resources=resources))
+        it.reconciler.restore("1", [allocation()])
+        with pytest.raises(PermanentError, match="counts gnb_cpu in 'GHz'"):
+            it.reconciler.accept(allocation())
+        await it.settles()
+        assert it.states() == [(1, "refused"), (1, "refused")]
+    assert shelf.writes == []
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

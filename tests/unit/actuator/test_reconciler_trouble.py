@@ -4,6 +4,7 @@ import pytest
 
 from microopt.testing import eventually
 from microopt_actuator import worker
+from microopt_actuator.settings import ActuatorSettings
 
 CPU, BANDWIDTH = "gnb_cpu", "transport_bandwidth"
 
@@ -105,6 +106,76 @@ async def test_a_verified_value_that_cannot_be_read_for_a_while_is_not_called_fa
     assert it.metric("drift_total", slice="1", resource=CPU) == 0.0
 
 
+async def test_a_verified_value_that_cannot_be_read_for_long_has_failed_until_it_is_read_again(
+    world, allocation, monkeypatch
+):
+    monkeypatch.setattr(worker, "UNREAD_S", 0.1)
+    async with world() as it:
+        it.reconciler.accept(allocation())
+        await it.reaches((1, "applied"), (1, "verified"))
+        it.shelf.away.add("1.gnb_cpu")
+        await it.reaches((1, "applied"), (1, "verified"), (1, "failed"))
+        assert it.reports[-1].error == "1.gnb_cpu is away"
+        it.shelf.away.clear()
+        await it.reaches((1, "applied"), (1, "verified"), (1, "failed"), (1, "verified"))
+    assert it.shelf.writes == [("1.gnb_cpu", 2000.0)]
+
+
+async def test_what_comes_back_after_a_long_time_has_its_value_within_two_seconds(world, allocation, make_shelf):
+    shelf = make_shelf()
+    shelf.away.add("1.gnb_cpu")
+    async with world(shelf, check_every_s=ActuatorSettings().check_every_s) as it:
+        it.reconciler.accept(allocation())
+        tries = len(worker.BACKOFF_S) + 2  # it tries as seldom as it ever will
+        temporary = {"driver": "shelf", "outcome": "temporary"}
+        await eventually(lambda: it.metric("writes_total", **temporary) >= tries)
+        shelf.away.clear()
+        await eventually(lambda: shelf.values == {"1.gnb_cpu": 2000.0}, within_s=2.0)
+
+
+async def test_other_things_behind_the_same_target_are_no_fight(world, allocation):
+    async with world() as it:
+        it.reconciler.accept(allocation())
+        await it.reaches((1, "applied"), (1, "verified"))
+        for number in range(2 * worker.FIGHTS):
+            it.shelf.things["1.gnb_cpu"] = f"pod {number}"
+            it.shelf.values["1.gnb_cpu"] = 4500.0
+            await eventually(lambda: it.shelf.values["1.gnb_cpu"] == 2000.0 and it.states()[-1] == (1, "verified"))
+        assert it.metric("drift_total", slice="1", resource=CPU) == 2 * worker.FIGHTS
+        assert "failed" not in [state for _, state in it.states()]
+
+
+async def test_changes_that_lie_far_apart_are_no_fight(world, allocation, monkeypatch):
+    monkeypatch.setattr(worker, "FIGHT_S", 0.0)
+    async with world() as it:
+        it.reconciler.accept(allocation())
+        await it.reaches((1, "applied"), (1, "verified"))
+        for _ in range(2 * worker.FIGHTS):
+            it.shelf.values["1.gnb_cpu"] = 4500.0
+            await eventually(lambda: it.shelf.values["1.gnb_cpu"] == 2000.0 and it.states()[-1] == (1, "verified"))
+        assert it.metric("contested", slice="1", resource=CPU) == 0.0
+
+
+async def test_a_value_that_is_as_wished_but_not_as_the_driver_writes_it_is_written(world, allocation, make_shelf):
+    shelf = make_shelf({"1.gnb_cpu": 2000.0})
+    shelf.unowned = True
+    async with world(shelf) as it:
+        it.reconciler.accept(allocation())
+        await it.reaches((1, "applied"), (1, "verified"))
+        await it.settles()
+    assert shelf.writes == [("1.gnb_cpu", 2000.0)]
+
+
+async def test_reports_tell_how_long_it_took(world, allocation, make_shelf):
+    shelf = make_shelf()
+    shelf.slow_s = 0.05
+    async with world(shelf) as it:
+        it.reconciler.accept(allocation())
+        await it.reaches((1, "applied"), (1, "verified"))
+    applied, verified = it.reports
+    assert 0.05 <= applied.duration_s <= verified.duration_s
+
+
 async def test_a_value_that_somebody_else_keeps_changing_is_given_up_loudly_until_the_next_allocation(
     world, allocation
 ):
@@ -119,7 +190,9 @@ async def test_a_value_that_somebody_else_keeps_changing_is_given_up_loudly_unti
         assert it.reports[-1].state == "failed"
         assert it.reports[-1].observed == 4500.0
         assert "changed by somebody else 5 times within 60 s, last to 4500" in it.reports[-1].error
+        assert it.metric("contested", slice="1", resource=CPU) == 1.0
         it.reconciler.accept(allocation(2))
         await eventually(lambda: it.states()[-2:] == [(2, "applied"), (2, "verified")])
     assert it.shelf.values == {"1.gnb_cpu": 2000.0}
     assert it.metric("writes_total", driver="shelf", outcome="contested") == 1.0
+    assert it.metric("contested", slice="1", resource=CPU) == 0.0

@@ -27,13 +27,13 @@ def test_a_machine_that_carries_next_to_nothing_is_refused():
 
 def test_bandwidth_cpu_and_thresholds_keep_the_papers_proportions():
     assert HALF.bandwidths_mbps == (2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0)
-    assert HALF.cpus_millicores == (20.0, 30.0, 40.0, 50.0, 70.0, 100.0)
+    assert HALF.cpus_millicores == (20.0, 30.0, 40.0, 50.0, 70.0, 100.0, 140.0, 200.0)
     assert [sla.qos_threshold for sla in HALF.slas[::3]] == [1.5, 2.0, 2.5]
     assert HALF.peak.qos_threshold == 2.5
     assert HALF.peak.users == 5
     resources = HALF.resources(2)
     assert resources["transport_bandwidth"].weight * 25.0 == pytest.approx(1.0)  # as 50 Mbit/s in the paper
-    assert resources["gnb_cpu"].weight * 100.0 == pytest.approx(1.0)
+    assert resources["gnb_cpu"].weight * 225.0 == pytest.approx(1.0)
     assert resources["gnb_cpu"].capacity == 2 * HALF.bounds["gnb_cpu"].ceiling
 
 
@@ -55,8 +55,8 @@ def test_a_scale_is_kept_and_what_is_none_is_refused(tmp_path):
 
 def test_a_grid_has_every_combination_once():
     cells = grid(HALF)
-    assert len(set(cells)) == len(cells) == 7 * 6 * 5
-    assert len(grid(HALF, every=2)) == 4 * 3 * 3
+    assert len(set(cells)) == len(cells) == 7 * 8 * 5
+    assert len(grid(HALF, every=2)) == 4 * 4 * 3
 
 
 def test_a_sweep_that_is_taken_up_again_knows_what_it_has(tmp_path):

@@ -9,7 +9,9 @@ class Write:
     """What it takes to put `value` in force at `target`, before anything is written.
 
     `holds` is what the target will show then, in its own rounding, and `tolerance` how far from it a faithful
-    reading may be. `steps` say what is written, one line each, for people.
+    reading may be. `steps` say what is written, one line each, for people; there are none where all is as it
+    should be. `thing` tells what stands behind the target now, such as a pod's UID, where that can be another one
+    later: what a new one has was changed by nobody.
     """
 
     target: str
@@ -17,6 +19,7 @@ class Write:
     holds: float
     tolerance: float
     steps: tuple[str, ...]
+    thing: str = ""
 
     def is_held_by(self, observed: float | None) -> bool:
         """Return whether a reading shows this value in force."""

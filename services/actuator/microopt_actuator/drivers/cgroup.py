@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from microopt.agent import Context
-from microopt.errors import ConfigError, PermanentError
+from microopt.errors import ConfigError, PermanentError, TemporaryError
 from microopt_actuator.drivers.base import Access, Driver, Write
 from microopt_actuator.drivers.cgroup_files import (
     MAX_PERIOD_US,
@@ -111,6 +111,17 @@ class CgroupCpu:
         """Return how far a reading may be from `millicores`: half a µs of quota in each period."""
         return 0.5 * 1000 / self._period_us + abs(millicores) * _FLOAT_SLACK
 
+    def identity(self, target: str) -> str:
+        """Return what tells the target's cgroup from a later one of the same name.
+
+        Raises:
+            TemporaryError: there is no such cgroup or process now.
+        """
+        try:
+            return str(self._find(target).limit_file.parent.stat().st_ino)
+        except FileNotFoundError as error:
+            raise TemporaryError(f"cgroup target {target!r}: it has gone just now") from error
+
     def why_not_writable(self, target: str) -> str:
         """Return what would keep a limit from being written, with the remedy; empty is nothing that can be seen.
 
@@ -163,7 +174,8 @@ class CgroupDriver:
     async def plan(self, target: str, value: float) -> Write:
         """Return the writes that limit the target; see `CgroupCpu.plan_millicores`."""
         holds, steps = self._cpu.plan_millicores(target, value)
-        return Write(target, value, holds, self._cpu.tolerance_millicores(value), tuple(steps))
+        tolerance = self._cpu.tolerance_millicores(value)
+        return Write(target, value, holds, tolerance, tuple(steps), thing=self._cpu.identity(target))
 
     async def apply(self, write: Write) -> None:
         """Limit the target; see `CgroupCpu.write_millicores`."""

@@ -61,10 +61,12 @@ class KubernetesDriver:
         """
         where = parse_target(target)
         limit = _limit(where, value)
-        resizes = [self._planned(where, pod, limit) for pod in await self._running(where)]
+        pods = await self._running(where)
+        resizes = [self._planned(where, pod, limit) for pod in pods]
         holds, tolerance = shown(limit)
         steps = tuple(resize.said(where.namespace) for resize in resizes if not resize.is_asked_for)
-        return Write(target, value, holds, tolerance, steps)
+        uids = sorted(pod.metadata.uid for pod in pods)
+        return Write(target, value, holds, tolerance, steps, thing=" ".join(uids))
 
     async def apply(self, write: Write) -> None:
         """Resize what does not have the limit yet, and wait for the kubelets to do it.

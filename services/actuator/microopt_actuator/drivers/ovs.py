@@ -59,9 +59,9 @@ class OvsDriver:
         session = await self._database.session()
         place = self._find(await session.fresh(), where)
         _check(where, place, rate)
-        return Write(
-            target, value, rate / _BITS, _TOLERANCE_MBPS, tuple(said(place, rate, self._settings.port_mbps))
-        )
+        steps = tuple(said(place, rate, self._settings.port_mbps))
+        thing = place.queue.uuid if place.queue is not None else ""
+        return Write(target, value, rate / _BITS, _TOLERANCE_MBPS, steps, thing)
 
     async def apply(self, write: Write) -> None:
         """Give the queue its rate, and wait until ovs-vswitchd has taken it over.

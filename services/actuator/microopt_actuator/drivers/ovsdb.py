@@ -41,16 +41,7 @@ class Database:
             TemporaryError: the server is away.
             PermanentError: it refuses us; the text names the remedy.
         """
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                while self._session is None:
-                    if isinstance(self._why, PermanentError):
-                        raise self._why
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise self._why from None
-        return self._session
+        return self._session or await self._next_session()
 
     async def keep(self) -> None:
         """Connect, and again after every failure, for ever."""
@@ -61,6 +52,7 @@ class Database:
                     failures = 0
                     self._session, self._why = session, self._no_answer()
                     self._changed.set()
+                    self._log.info("connected")
                     await listening
             except MicrooptError as error:
                 self._lose(error)
@@ -69,6 +61,18 @@ class Database:
                 self._lose(TemporaryError(f"ovs {self._remote.text}: {error!r}"))
             failures += 1
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1])
+
+    async def _next_session(self) -> Session:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while self._session is None:
+                    if isinstance(self._why, PermanentError):
+                        raise PermanentError(str(self._why))
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise TemporaryError(str(self._why)) from None
+        return self._session
 
     def _lose(self, error: MicrooptError) -> None:
         if str(error) != str(self._why):

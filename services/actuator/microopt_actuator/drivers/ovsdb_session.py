@@ -25,7 +25,8 @@ _MAX_AGE_S: Final = 0.01
 """A replica that the server is known to have kept up so lately is as good as asking it."""
 
 _Updates = dict[str, dict[str, dict[str, Any]]]
-_Answer = asyncio.Future[Message | TemporaryError]
+_Answer = asyncio.Future[Message | str]
+"""A text says why there is none."""
 
 
 class Session:
@@ -44,12 +45,12 @@ class Session:
         self._timeout_s = timeout_s
         self._numbers = itertools.count(1)
         self._pending: dict[int, _Answer] = {}
-        self._configured: dict[asyncio.Future[TemporaryError | None], int] = {}
+        self._configured: dict[asyncio.Future[str | None], int] = {}
         """Those who wait until ovs-vswitchd has a configuration."""
         self._asked: _Answer | None = None
         """The latest answer that is waited for, or was, and when it was asked for."""
         self._asked_at_s = 0.0
-        self._ended: TemporaryError | None = None
+        self._ended: str | None = None
 
     async def listen(self) -> None:
         """Take what the server says, until the connection ends.
@@ -71,9 +72,7 @@ class Session:
     def end(self, why: str) -> TemporaryError:
         """Close the connection, tell all who wait, and return the error."""
         if self._ended is None:
-            self._ended = TemporaryError(
-                f"ovs {self._remote}: {why}; what was under way may have been done or not"
-            )
+            self._ended = f"ovs {self._remote}: {why}; what was under way may have been done or not"
             self._writer.transport.abort()
             for answer in list(self._pending.values()):
                 if not answer.done():
@@ -81,7 +80,7 @@ class Session:
             for waiter in self._configured:
                 if not waiter.done():
                     waiter.set_result(self._ended)
-        return self._ended
+        return TemporaryError(self._ended)
 
     async def begin(self) -> None:
         """Fill the replica, and have it kept.
@@ -131,8 +130,8 @@ class Session:
         if self.rows.cur_cfg >= number:
             return
         if self._ended is not None:
-            raise self._ended
-        waiter: asyncio.Future[TemporaryError | None] = asyncio.get_running_loop().create_future()
+            raise TemporaryError(self._ended)
+        waiter: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._configured[waiter] = number
         try:
             async with asyncio.timeout(within_s):
@@ -145,11 +144,11 @@ class Session:
         finally:
             del self._configured[waiter]
         if error is not None:
-            raise error
+            raise TemporaryError(error)
 
     def _send(self, method: str, params: list[Any]) -> _Answer:
         if self._ended is not None:
-            raise self._ended
+            raise TemporaryError(self._ended)
         number = next(self._numbers)
         loop = asyncio.get_running_loop()
         answer: _Answer = loop.create_future()
@@ -168,15 +167,17 @@ class Session:
                 said = await asyncio.shield(answer)  # others may wait for the same
         except TimeoutError:
             raise self.end(f"no answer within {self._timeout_s:g} s") from None
-        if isinstance(said, TemporaryError):
-            raise said
+        if isinstance(said, str):
+            raise TemporaryError(said)
         return said
 
     def _take(self, message: Message) -> None:
         if message.method == "update":
             _, updates = msgspec.json.decode(message.params, type=tuple[Raw, _Updates])
+            before = self.rows.cur_cfg
             self.rows.take(updates)
-            self._tell_configured()
+            if self.rows.cur_cfg != before:
+                self._tell_configured()
         elif message.method == "echo":
             self._writer.write(echo_reply(message))
         elif (answer := self._pending.get(message.id)) is not None and not answer.done():

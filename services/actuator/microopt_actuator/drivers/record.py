@@ -21,7 +21,8 @@ class RecordDriver:
 
     async def plan(self, target: str, value: float) -> Write:
         """Return that `value` is remembered."""
-        return Write(target, value, holds=value, tolerance=0.0, steps=(f"record {target} = {value:g}",))
+        steps = () if self._values.get(target) == value else (f"record {target} = {value:g}",)
+        return Write(target, value, holds=value, tolerance=0.0, steps=steps)
 
     async def apply(self, write: Write) -> None:
         """Record the value."""

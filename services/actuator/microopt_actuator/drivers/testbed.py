@@ -1,6 +1,7 @@
 """Resources of the emulated slices, by request and reply on core NATS in the testbed's own plain JSON."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -39,9 +40,16 @@ class TestbedDriver:
         self._timeout_s = timeout_s
 
     async def plan(self, target: str, value: float) -> Write:
-        """Return the request that puts `value` in force."""
-        steps = (f"ask {SUBJECT}.{target} to set {value:g}",)
-        return Write(target, value, holds=value, tolerance=abs(value) * _JSON_SLACK, steps=steps)
+        """Return the request that puts `value` in force, none if it is.
+
+        Raises:
+            TemporaryError: no testbed answers for this target now.
+            PermanentError: the testbed has no such resource.
+        """
+        write = Write(target, value, holds=value, tolerance=abs(value) * _JSON_SLACK, steps=())
+        if write.is_held_by(await self.read(target)):
+            return write
+        return replace(write, steps=(f"ask {SUBJECT}.{target} to set {value:g}",))
 
     async def apply(self, write: Write) -> None:
         """Ask for the value.

@@ -16,6 +16,7 @@ MODELS: Final[dict[str, Callable[[DayTypes], Model]]] = {
     "ces": lambda _: Ces(),
     "ridge": lambda _: Ridge(),
     "ridge-days": lambda days: Ridge("ridge-days", days),
+    "ridge-waves": lambda days: Ridge("ridge-waves", days, with_waves=True),
     "neuralprophet": lambda _: NeuralProphet(),
 }
 
