@@ -18,14 +18,17 @@ from fakes.onos_driver import DEVICE, FLOWS, Onos
 from fakes.systemd import QUOTA
 from microopt import streams
 from microopt.messages import Allocation, Interval
-from microopt.specs import Bounds, Sla, SliceSpec
+from microopt.specs import Bounds, PoolSpec, ResourceSpec, Sla, SliceSpec
 from microopt.testing import eventually
 
 SLICE = "1-000001"
 COMMAND = "from microopt_actuator.cli import actuator; actuator()"
 
 
-async def put_spec(bus, resource):
+async def put_specs(bus, resource):
+    unit = "Mbit/s" if resource == "transport_bandwidth" else "millicores"
+    pool = PoolSpec(pool="edge", resources={resource: ResourceSpec(unit=unit, weight=1.0, capacity=9000.0)})
+    await bus.put_spec(streams.POOLS, "edge", pool)
     bounds = {resource: Bounds(1.0, 4500.0)}
     sla = Sla(qos_threshold=4.0, degradation_threshold=0.1)
     spec = SliceSpec(slice=SLICE, pool="edge", sla=sla, bounds=bounds, model="embb")
@@ -90,7 +93,7 @@ async def running_dry(broker, folder, resource, target, **table):
 
 async def tells(broker, bus, folder, resource, target, values, **table):
     """Return what the actuator would write for one value after the other; it reports and keeps none of it."""
-    await put_spec(bus, resource)
+    await put_specs(bus, resource)
     async with running_dry(broker, folder, resource, target, **table) as dry:
         for epoch, value in enumerate(values, 1):
             await bus.publish(allocation(epoch, resource, value))
