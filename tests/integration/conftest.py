@@ -21,6 +21,7 @@ from microopt.broker import Broker, free_port
 from microopt_collector.sources.base import Measurement, Rejected, Source
 from real.actuator import ActuatorProcess
 from real.cgroups import Cgroup
+from real.htb import Htb
 from real.process import Process, executable
 from real.switch import Switch
 
@@ -113,6 +114,17 @@ def cgroup_of() -> Iterator[Callable[[str], Cgroup]]:
     yield make
     for one in made:
         one.remove()
+
+
+@pytest.fixture
+def htb() -> Iterator[Htb]:
+    """Make an HTB class of this test."""
+    made = Htb(f"microopt-htb-{os.getpid()}")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest_asyncio.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import re
 import time
 
 import pytest
@@ -21,60 +20,45 @@ VALUES = (
     {CPU: 600.0, BANDWIDTH: 10.0, BACKHAUL: 12.0},
     {CPU: 1500.0, BANDWIDTH: 30.0, BACKHAUL: 40.0},
 )
-CLASSES = (
-    "qdisc add dev x0 root handle 1: htb default 10",
-    "class add dev x0 parent 1: classid 1:10 htb rate 10mbit ceil 10mbit",
-)
 QUEUE = 123
 
 
 class Kernel:
     """What is in force of the slice's three resources, in the kernel and in Open vSwitch's database."""
 
-    def __init__(self, cgroup, switch) -> None:
+    def __init__(self, cgroup, htb, switch) -> None:
         self.cgroup = cgroup
+        self.htb = htb
         self.switch = switch
 
-    def values(self) -> dict[str, object]:
-        """Return what is in force by resource; a rate is not one where the two of a class or row differ."""
-        shown = self.switch.tc("class show dev x0 classid 1:10")
-        (rates,) = re.findall(r"rate (\d+)Mbit ceil (\d+)Mbit", shown)
+    def values(self) -> dict[str, float]:
         row = self.switch.config("v0", QUEUE)
-        return {
-            CPU: self.cgroup.millicores(),
-            BANDWIDTH: _the_one({float(rate) for rate in rates}),
-            BACKHAUL: _the_one({int(row[key]) / 1e6 for key in ("min-rate", "max-rate")}),
-        }
+        rates = {int(row[key]) / 1e6 for key in ("min-rate", "max-rate")}
+        assert len(rates) == 1, f"a half-done change: {row}"
+        return {CPU: self.cgroup.millicores(), BANDWIDTH: self.htb.mbps(), BACKHAUL: rates.pop()}
+
+    def queue(self) -> float:
+        """Return what the kernel has of the queue; ovs-vswitchd makes it follow the database."""
+        rate, ceil = self.switch.classes("v0")[QUEUE]
+        assert rate == ceil
+        return float(rate.removesuffix("Mbit"))
 
     async def has(self, values: dict[str, float]) -> bool:
         return await asyncio.to_thread(self.values) == values and self.queue() == values[BACKHAUL]
 
-    def queue(self) -> float:
-        """Return what the kernel has of the queue; ovs-vswitchd makes it follow the database."""
-        rates = self.switch.classes("v0")[QUEUE]
-        return float(_the_one(set(rates)).removesuffix("Mbit"))
-
-
-def _the_one(found: set):
-    assert len(found) == 1, f"a half-done change: {found}"
-    return found.pop()
-
 
 @pytest.fixture
-def kernel(cgroup_of, switch):
+def kernel(cgroup_of, htb, switch):
     switch.add_port("v0")
     switch.shape("v0", QUEUE)
-    switch.ip("link", "add", "x0", "type", "veth", "peer", "name", "x1")
-    for line in CLASSES:
-        switch.tc(line)
-    return Kernel(cgroup_of("kill"), switch)
+    return Kernel(cgroup_of("kill"), htb, switch)
 
 
 @pytest.fixture
 def process(kernel, actuator_process):
     return actuator_process(
         bound(CPU, "cgroup", kernel.cgroup.target),
-        bound(BANDWIDTH, "tc", f"netns:{kernel.switch.netns}/x0/1:10"),
+        bound(BANDWIDTH, "tc", kernel.htb.target),
         bound(BACKHAUL, "ovs", f"v0/{QUEUE}"),
         ovs={"remote": kernel.switch.remote},
     )
