@@ -1,5 +1,7 @@
 """Allocations and targets that cannot be: said over the bus; the last good value is held and others go on."""
 
+import asyncio
+
 import pytest
 
 from microopt.testing import eventually
@@ -156,3 +158,16 @@ async def test_a_queue_that_does_not_exist_is_told_and_holds_up_nobody(broker, b
         switch.vsctl("set", "qos", qos, "queues:8=@q", "--", "--id=@q", "create", "queue", "other_config:x=y")
         await reaches(bus, 2, "verified", resource=BANDWIDTH)
         assert switch.classes("v0")[8] == ("30Mbit", "30Mbit")
+
+
+async def test_an_interface_that_is_made_anew_is_limited_anew_and_nobody_blamed(broker, bus, htb):
+    await put_pool(bus)
+    await put_slice(bus)
+    async with actuating(broker.url, bindings=[bound(BANDWIDTH, "tc", htb.target)]):
+        await allocate(bus, 1, {BANDWIDTH: 20.0})
+        await reaches(bus, 1, "verified", resource=BANDWIDTH)
+        for times in range(2, 8):  # more often than somebody else may change a value
+            await asyncio.to_thread(htb.begin_anew, whole=times % 2 == 0)
+            await reaches(bus, 1, "verified", resource=BANDWIDTH, times=times)
+            assert htb.mbps() == 20.0
+        assert {r.state for r in await reports(bus)} == {"applied", "verified"}

@@ -18,6 +18,18 @@ class Htb:
 
     def start(self) -> None:
         run("ip", "netns", "add", self._netns)
+        self._add_link()
+
+    def begin_anew(self, *, whole: bool) -> None:
+        """Make the interface anew, or the whole namespace, as a pod that is replaced by the next one."""
+        if whole:
+            self.stop()
+            self.start()
+        else:
+            run("ip", "-n", self._netns, "link", "del", "v0")
+            self._add_link()
+
+    def _add_link(self) -> None:
         run("ip", "-n", self._netns, "link", "add", "v0", "type", "veth", "peer", "name", "v1")
         for line in (QDISC, CLASS):
             self._tc(line)
