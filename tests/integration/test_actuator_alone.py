@@ -1,9 +1,12 @@
 """The actuator when its bus is gone, and when telemetry says what its values do; on files laid out as cgroups."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from nats.js.errors import NotFoundError
 
+from microopt import streams, subjects
 from microopt.messages import Telemetry
 from microopt.testing import eventually
 from real.actuator import (
@@ -120,3 +123,76 @@ async def test_telemetry_of_before_the_value_or_without_its_resource_says_nothin
     await use(bus, 9, at, gnb_cpu=1900.0)
     await reaches(bus, 1, "effective")
     assert [r.state for r in await reports(bus)] == ["applied", "verified", "effective"]
+
+
+async def test_killed_without_the_bus_and_started_again_it_waits_for_the_bus_and_lets_the_blind_policy_rule(
+    broker, bus, tree, actuator_process
+):
+    await put_pool(bus)
+    await put_slice(bus, ONE, blind_policy="peak", peak_allocation=PEAK)
+    await put_slice(bus, TWO, blind_policy="peak", peak_allocation=PEAK)
+    process = actuator_process(bound(CPU, "cgroup", "/{slice}", "*"), cgroup={"root": str(tree)})
+    await process.start()
+    allocation = await allocate(bus, 1, {CPU: 2000.0}, valid_s=3.0)
+    await allocate(bus, 1, {CPU: 3000.0}, slice_=TWO)
+    for slice_ in (ONE, TWO):
+        await reaches(bus, 1, "verified", slice_=slice_)
+    await broker.kill()
+    await process.kill()
+    starting = asyncio.create_task(process.start())
+    await eventually(lambda: datetime.now(UTC) > allocation.valid_until)
+    assert (quota(tree), quota(tree, TWO)) == ("200000 100000", "300000 100000")
+    (tree / TWO / "cpu.max").write_text("max 100000\n")
+    await broker.start()
+    await starting
+    await has(tree, "440000 100000")
+    await has(tree, "300000 100000", TWO)
+
+
+async def test_pools_and_slices_that_are_lost_are_waited_for_and_what_was_accepted_is_held_again(
+    broker, bus, tree, actuator_process
+):
+    await put_pool(bus)
+    await put_slice(bus)
+    process = actuator_process(bound(CPU, "cgroup", "/{slice}", "*"), cgroup={"root": str(tree)})
+    await process.start()
+    await allocate(bus, 1, {CPU: 2000.0})
+    await reaches(bus, 1, "verified")
+    await process.kill()
+    for bucket, key in ((streams.POOLS, "edge"), (streams.SLICES, ONE)):
+        await (await bus.js.key_value(bucket)).delete(key)
+    (tree / ONE / "cpu.max").write_text("max 100000\n")
+    await process.start()
+    await allocate(bus, 2, {CPU: 3000.0})
+    await put_slice(bus)
+    await asyncio.sleep(7.0)  # longer than a message that cannot be handled is tried
+    assert quota(tree) == "max 100000"
+    await put_pool(bus)
+    await has(tree, "300000 100000")
+    assert {(r.epoch, r.state) for r in await reports(bus)} <= {
+        (epoch, state) for epoch in (1, 2) for state in ("applied", "verified")
+    }
+
+
+@pytest.mark.usefixtures("holding")
+async def test_an_allocation_that_waited_for_its_spec_and_does_not_fit_it_is_refused(bus, tree):
+    await allocate(bus, 2, {CPU: 99.0})
+    await allocate(bus, 1, {CPU: 2000.0}, slice_=TWO)
+    await asyncio.sleep(0.5)
+    await put_slice(bus, ONE)
+    report = await reaches(bus, 2, "refused")
+    assert "gnb_cpu 99 is below the floor 100" in report.error
+    letter = await eventually(lambda: dead_letter(bus))
+    assert "gnb_cpu 99 is below the floor 100" in letter.headers["Microopt-Error"]
+    assert letter.headers["Microopt-Subject"] == f"microopt.allocation.{ONE}"
+    await put_slice(bus, TWO)
+    await reaches(bus, 1, "verified", slice_=TWO)
+    await allocate(bus, 3, {CPU: 1000.0})
+    await reaches(bus, 3, "verified")
+
+
+async def dead_letter(bus):
+    try:
+        return await bus.js.get_last_msg(streams.DEAD, subjects.dead("actuator"))
+    except NotFoundError:
+        return None
