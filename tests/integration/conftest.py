@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,8 +17,11 @@ import pytest_asyncio
 from aiohttp import web
 
 from fakes.systemd import FakeSystemd, write_bus_config
-from microopt.broker import free_port
+from microopt.broker import Broker, free_port
 from microopt_collector.sources.base import Measurement, Rejected, Source
+from real.actuator import ActuatorProcess
+from real.cgroups import Cgroup
+from real.htb import Htb
 from real.process import Process, executable
 from real.switch import Switch
 
@@ -97,6 +100,46 @@ def switch(tmp_path: Path) -> Iterator[Switch]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def cgroup_of() -> Iterator[Callable[[str], Cgroup]]:
+    """Make cgroups of this test, by name, whose limits the kernel enforces."""
+    made: list[Cgroup] = []
+
+    def make(name: str) -> Cgroup:
+        made.append(Cgroup(f"microopt-test-{os.getpid()}-{name}"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.remove()
+
+
+@pytest.fixture
+def htb() -> Iterator[Htb]:
+    """Make an HTB class of this test."""
+    made = Htb(f"microopt-htb-{os.getpid()}")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest_asyncio.fixture
+async def actuator_process(tmp_path: Path, broker: Broker) -> AsyncIterator[Callable[..., ActuatorProcess]]:
+    """Make actuators' processes, killed with the test; they are to be started."""
+    made: list[ActuatorProcess] = []
+
+    def make(*bindings: dict[str, str], name: str = "actuator", inside: Iterable[str] = (), **table):
+        own = {"bindings": list(bindings), **table}
+        made.append(ActuatorProcess(tmp_path, broker.url, own, name=name, inside=inside))
+        return made[-1]
+
+    yield make
+    for process in made:
+        await process.kill()
 
 
 @pytest_asyncio.fixture

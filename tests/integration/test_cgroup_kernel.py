@@ -1,43 +1,25 @@
 """The cgroup driver on the kernel of this machine, v1 or v2, in a cgroup of its own."""
 
 import os
+import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from microopt.errors import PermanentError, TemporaryError
 from microopt_actuator.drivers.cgroup import CgroupCpu, CgroupDriver
+from real.cgroups import hierarchy, unusable
 
 pytestmark = pytest.mark.root
 
-ROOT = Path("/sys/fs/cgroup")
 NAME = f"microopt-test-{os.getpid()}"
 TARGET = f"/{NAME}"
 WAIT_S = 60.0
-
-
-def unusable(reason: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(f"this machine must be able to run the cgroup tests: {reason}")
-    pytest.skip(reason)
-
-
-def hierarchy() -> Path:
-    if os.geteuid() != 0:
-        unusable("not root: cannot make a cgroup")
-    if (ROOT / "cgroup.controllers").exists():
-        if "cpu" not in (ROOT / "cgroup.subtree_control").read_text().split():
-            unusable(f"{ROOT}/cgroup.subtree_control does not have cpu")
-        return ROOT
-    for name in ("cpu", "cpu,cpuacct"):
-        if (ROOT / name / "cpu.cfs_quota_us").exists():
-            return ROOT / name
-    unusable(f"no hierarchy with the cpu controller under {ROOT}")
 
 
 @pytest.fixture
@@ -218,3 +200,75 @@ def test_a_pods_container_is_found_and_limited_anew_when_it_was_made_anew(cgroup
         container.rmdir()
         with pytest.raises(TemporaryError, match="the pod has no such container now"):
             cpu.read_millicores(f"{target}{number[:12]}")
+
+
+# --- kill -9 -----------------------------------------------------------------------------------------------------
+
+WRITE = """
+    import os, signal, sys
+    from microopt_actuator.drivers import cgroup, cgroup_files
+
+    write, left = cgroup_files.write_control, int(sys.argv[1])
+
+    def write_and_die(file, text):
+        global left
+        write(file, text)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    cgroup_files.write_control = write_and_die
+    period_us, target, millicores = int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+    cgroup.CgroupCpu(period_us=period_us, raise_parents=True).write_millicores(target, millicores)
+"""
+
+
+def killed_after(writes: int, period_us: int, target: str, millicores: float) -> bool:
+    """Write in a process that is killed after so many writes to files; False: it had ended before."""
+    words = [str(writes), str(period_us), target, str(millicores)]
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(WRITE), *words], check=False)
+    assert done.returncode in (0, -signal.SIGKILL)
+    return done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "v1_between"),
+    [
+        ((1000, 100_000), (600, 100_000), None),
+        ((600, 100_000), (1000, 100_000), None),
+        ((1000, 100_000), (600, 50_000), 2000),
+        ((600, 50_000), (1000, 100_000), 2000),
+        ((1000, 50_000), (600, 100_000), 1200),
+        ((600, 100_000), (1000, 50_000), 1200),
+    ],
+)
+def test_a_process_killed_between_two_writes_has_limited_at_the_old_or_new_value_unless_v1_changes_the_period(
+    cgroup: Path, before: tuple[int, int], after: tuple[int, int], v1_between: float | None
+):
+    """v1 has a file each for quota and period; in between is more than the lesser of both, never less."""
+    (old, old_period_us), (new, period_us) = before, after
+    cpu = CgroupCpu(period_us=period_us)
+    seen = []
+    for writes in (1, 2):
+        CgroupCpu(period_us=old_period_us).write_millicores(TARGET, old)
+        if killed_after(writes, period_us, TARGET, new):
+            seen.append(cpu.read_millicores(TARGET))
+        cpu.write_millicores(TARGET, new)
+        assert cpu.read_millicores(TARGET) == new
+        assert cpu.plan_millicores(TARGET, new) == (new, [])
+    assert seen == ([v1_between, new] if v1_between and is_v1(cgroup) else [new])
+
+
+def test_a_parent_that_a_killed_process_has_widened_stays_wide(cgroup: Path):
+    child_of(cgroup)
+    child = f"{TARGET}/child"
+    CgroupCpu().write_millicores(TARGET, 500)
+    CgroupCpu().write_millicores(child, 400)
+    assert killed_after(1, 100_000, child, 800)
+    cpu = CgroupCpu(raise_parents=True)
+    assert (cpu.read_millicores(TARGET), cpu.read_millicores(child)) == (800.0, 400.0)
+    cpu.write_millicores(child, 800)
+    assert cpu.read_millicores(child) == 800.0
+    cpu.write_millicores(child, 900)
+    cpu.write_millicores(child, 100)
+    assert (cpu.read_millicores(TARGET), cpu.read_millicores(child)) == (800.0, 100.0)

@@ -18,6 +18,7 @@ from microopt_actuator.reconciler import Reconciler
 from microopt_actuator.registry import DRIVERS, opened
 from microopt_actuator.reports import Reports
 from microopt_actuator.settings import ActuatorSettings
+from microopt_actuator.waiting import Waiting
 
 
 class Actuator:
@@ -30,6 +31,7 @@ class Actuator:
         self._settings = settings
         self._bindings = Bindings(settings.bindings, DRIVERS)
         self._reports = Reports()
+        self._waiting = Waiting(self._take)
 
     @asynccontextmanager
     async def lifespan(self, ctx: Context) -> AsyncIterator[None]:
@@ -58,21 +60,28 @@ class Actuator:
     async def on_spec(self, key: str, spec: SliceSpec | None, _: Context) -> None:
         """Take a slice's bounds and blind policy."""
         self._reconciler.set_spec(key, spec)
+        self._waiting.try_again()
 
     async def on_pool(self, key: str, spec: PoolSpec | None, _: Context) -> None:
         """Take the units in which a pool counts."""
         self._reconciler.set_pool(key, spec)
+        self._waiting.try_again()
 
     async def on_allocation(self, allocation: Allocation, ctx: Context) -> None:
         """Follow a slice's allocation from its start, unless a higher epoch was accepted by whichever process.
 
+        One whose slice or pool has no spec yet is followed once that is there.
+
         Raises:
-            TemporaryError: the slice has no spec yet, or the bucket of what was accepted does not answer.
+            TemporaryError: the bucket of what was accepted does not answer.
             PermanentError: a lower epoch, a value outside the slice's bounds, or a unit that is not its driver's.
         """
         if not self._reconciler.owns(allocation):
             ctx.log.debug("allocation_of_others", slice=allocation.slice, resources=sorted(allocation.values))
             return
+        await self._waiting.take(allocation)
+
+    async def _take(self, allocation: Allocation) -> None:
         if self._reconciler.last(allocation.slice) is None:
             self._reconciler.restore(allocation.slice, await self._memory.recall(allocation.slice))
         before = self._reconciler.last(allocation.slice)
@@ -96,6 +105,10 @@ class Actuator:
         """Let allocations begin and expire when it is time."""
         await self._reconciler.follow_clock()
 
+    async def take_what_waits(self, ctx: Context) -> None:
+        """Follow allocations that came before their specs."""
+        await self._waiting.run(ctx.bus)
+
     async def send_reports(self, ctx: Context) -> None:
         """Publish what became of each resource."""
         await self._reports.run(ctx.bus)
@@ -116,5 +129,6 @@ def build(settings: Settings, *, dry_run: bool = False) -> Agent:
     agent.on(Telemetry, start="new")(actuator.on_telemetry)
     agent.task("hold")(actuator.hold)
     agent.task("clock")(actuator.follow_clock)
+    agent.task("waiting")(actuator.take_what_waits)
     agent.task("reports")(actuator.send_reports)
     return agent

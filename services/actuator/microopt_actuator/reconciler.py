@@ -27,6 +27,10 @@ LONGEST_SLEEP_S: Final = 1.0
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
+class SpecMissing(TemporaryError):
+    """An allocation cannot be taken before its slice and pool have a spec; the text says which has none."""
+
+
 def utc_now() -> datetime:
     """Return the time of day."""
     return datetime.now(UTC)
@@ -131,7 +135,7 @@ class Reconciler:
         """Follow `allocation` from its interval's start on; one that has come before changes nothing.
 
         Raises:
-            TemporaryError: the slice or its pool has no spec yet.
+            SpecMissing: the slice or its pool has no spec yet.
             PermanentError: a lower epoch, a value outside the slice's bounds, or a unit that is not its driver's.
                 All of it is refused.
         """
@@ -141,7 +145,7 @@ class Reconciler:
             return
         one = self._slices.setdefault(allocation.slice, _Slice())
         if one.spec is None:
-            raise TemporaryError(f"slice {allocation.slice}: bucket slices has no spec of it; put one there")
+            raise SpecMissing(f"slice {allocation.slice}: bucket slices has no spec of it; put one there")
         last = one.standing.newest
         pool = self._pool(allocation, bound)
         try:
@@ -170,7 +174,7 @@ class Reconciler:
         What another actuator accepted, and this one's drivers cannot take for its units, is left out.
 
         Raises:
-            TemporaryError: the slice's pool has no spec yet.
+            SpecMissing: the slice's pool has no spec yet.
         """
         standing = self._slices.setdefault(slice_, _Slice()).standing
         for allocation in kept:
@@ -246,7 +250,7 @@ class Reconciler:
         """Return the pool whose units count; None is one that no driver asks for."""
         pool = self._pools.get(allocation.pool)
         if pool is None and any(unit is not None for unit in self._units(bound).values()):
-            raise TemporaryError(
+            raise SpecMissing(
                 f"slice {allocation.slice}: bucket pools has no spec of pool {allocation.pool}, which says in "
                 "which units it counts; put one there"
             )

@@ -49,8 +49,8 @@ class TcClasses:
             return None
         return mbps(min([one.rate, *(parent.ceil for parent in above)]))
 
-    def plan_mbps(self, target: str, value: float) -> tuple[float, list[str]]:
-        """Return the rate that the class will have, and what `write_mbps` would write for it.
+    def plan_mbps(self, target: str, value: float) -> tuple[float, list[str], str]:
+        """Return the rate that the class will have, what `write_mbps` would write, and which interface it is.
 
         Raises:
             TemporaryError: there is no such class, interface or namespace now.
@@ -58,8 +58,12 @@ class TcClasses:
         """
         where = parse_target(target)
         rate = _checked_rate(where, value)
-        now, wanted = self._on(where, "reading", lambda tc, _: _found(tc, where, rate))
-        return mbps(rate), [] if now == wanted else [_said(where, wanted)]
+
+        def look(tc: TcSocket, _: TcTarget) -> tuple[list[str], str]:
+            now, wanted = _found(tc, where, rate)
+            return [] if now == wanted else [_said(where, wanted)], tc.identity(where.interface)
+
+        return mbps(rate), *self._on(where, "reading", look)
 
     def write_mbps(self, target: str, value: float) -> None:
         """Set rate and ceil of the class; what it has already is not written again.
@@ -118,8 +122,8 @@ class TcDriver:
 
     async def plan(self, target: str, value: float) -> Write:
         """Return the change of the class; see `TcClasses.plan_mbps`."""
-        holds, steps = await self._wait_for(self._classes.plan_mbps, target, value)
-        return Write(target, value, holds, _TOLERANCE_MBPS, tuple(steps))
+        holds, steps, thing = await self._wait_for(self._classes.plan_mbps, target, value)
+        return Write(target, value, holds, _TOLERANCE_MBPS, tuple(steps), thing)
 
     async def apply(self, write: Write) -> None:
         """Set rate and ceil; see `TcClasses.write_mbps`."""

@@ -28,7 +28,9 @@ NETNS_FOLDER: Final = Path("/var/run/netns")
 """Where `ip netns` keeps the namespaces that have a name."""
 
 _SIOCGIFINDEX: Final = 0x8933
+_SIOCGIFHWADDR: Final = 0x8927
 _IFREQ: Final = struct.Struct("16si20x")
+_IFREQ_ADDRESS: Final = struct.Struct("16s2x14s8x")
 _HEADER: Final = struct.Struct("=IHHII")
 _ERROR: Final = struct.Struct("=i")
 _ANSWER_S: Final = 2.0
@@ -52,6 +54,18 @@ class TcSocket:
         """
         answer = fcntl.ioctl(self._socket, _SIOCGIFINDEX, _IFREQ.pack(interface.encode(), 0))
         return int(_IFREQ.unpack(answer)[1])
+
+    def identity(self, interface: str) -> str:
+        """Return what tells an interface from a later one of the same name: its number and address.
+
+        One is not enough: in a namespace that is made anew the numbers are the same.
+
+        Raises:
+            OSError: ENODEV, there is none of this name.
+        """
+        question = _IFREQ_ADDRESS.pack(interface.encode(), b"")
+        answer = fcntl.ioctl(self._socket, _SIOCGIFHWADDR, question)
+        return f"{self.index(interface)}-{_IFREQ_ADDRESS.unpack(answer)[1].hex()}"
 
     def get(self, index: int, handle: int) -> HtbClass | None:
         """Return a class, or None if it is of another kind than HTB.
