@@ -50,8 +50,10 @@ def _outcome(report: Actuation | None, epoch: int) -> str:
         return "no actuator has reported"
     behind = "" if report.epoch >= epoch else f" (still epoch {report.epoch})"
     observed = "unknown" if report.observed is None else f"{report.observed:.6g}"
-    saw = "in use" if report.state in ("effective", "ineffective") else "read back"
-    return f"{report.state}, {saw} {observed}, driver {report.driver}{behind} {report.error}".rstrip()
+    saw = f"read back {observed} by {report.driver}"
+    if report.state in ("effective", "ineffective"):
+        saw = f"{observed} in use"
+    return f"{report.state}, {saw}{behind} {report.error}".rstrip()
 
 
 async def _last(bus: Bus, stream: str, subject: str, kind: type[T]) -> T | None:
