@@ -1,5 +1,7 @@
 """Everything but the writing: what would be written is planned, checked and said."""
 
+from dataclasses import replace
+
 import structlog
 
 from microopt_actuator.drivers.base import Driver, Write
@@ -19,8 +21,10 @@ class DryRun:
         self._log = structlog.get_logger("microopt.actuator.dry_run")
 
     async def plan(self, target: str, value: float) -> Write:
-        """Return what the driver would write."""
-        return await self._driver.plan(target, value)
+        """Return what the driver would write; nothing where that was said already."""
+        write = await self._driver.plan(target, value)
+        _, assumed = self._assumed.get(target, (None, None))
+        return replace(write, steps=()) if write.is_held_by(assumed) else write
 
     async def apply(self, write: Write) -> None:
         """Say what would be written."""

@@ -39,7 +39,11 @@ class Job:
     """What was planned last, which says what a reading has to show."""
     written: bool = False
     failures: int = 0
+    tried_at_s: float = 0.0
     unread_since_s: float | None = None
+    """When the first attempt began that could not read it, None while it can be read."""
+    before: float | None = None
+    """What was in force when it was written."""
     given_up: bool = False
     effect: Effect | None = None
     verified_at: datetime | None = None

@@ -1,6 +1,7 @@
 """Allocations that came before the spec of their slice or pool, or after it was lost: kept until it is there."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -17,7 +18,7 @@ PAUSE_S: Final = 0.25
 
 
 class Waiting:
-    """Takes allocations one at a time; of each slice, the newest that lacks a spec is tried again with each spec.
+    """Takes a slice's allocations one at a time; the newest that lacks a spec is tried again with each spec.
 
     As a message that comes again it would be given up after a few times, and its slice not be held until the next.
     """
@@ -25,7 +26,7 @@ class Waiting:
     def __init__(self, take: Callable[[Allocation], Awaitable[None]]) -> None:
         self._take = take
         self._of: dict[str, Allocation] = {}
-        self._lock = asyncio.Lock()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._again = asyncio.Event()
         self._log = structlog.get_logger("microopt.actuator.waiting")
 
@@ -36,7 +37,7 @@ class Waiting:
             TemporaryError: as what takes says, for another reason.
             PermanentError: as what takes says, or a newer one waits.
         """
-        async with self._lock:
+        async with self._locks[allocation.slice]:
             waits = self._of.get(allocation.slice)
             if waits is not None and waits.epoch > allocation.epoch:
                 raise PermanentError(
@@ -64,7 +65,7 @@ class Waiting:
             await asyncio.sleep(PAUSE_S)
             self._again.clear()
             for slice_ in list(self._of):
-                async with self._lock:
+                async with self._locks[slice_]:
                     if slice_ in self._of:
                         await self._try(self._of[slice_], bus)
 

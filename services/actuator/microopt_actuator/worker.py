@@ -28,6 +28,8 @@ MAX_ERROR_CHARS: Final = 1_000
 FIGHTS: Final = 5
 FIGHT_S: Final = 60.0
 """A value that somebody else changes so often within this is not put back any more."""
+RENEWALS: Final = 30
+"""Another thing behind the same target, such as a new pod, is no fight before there are so many within it."""
 
 Report = Callable[[Actuation], None]
 Clock = Callable[[], datetime]
@@ -72,6 +74,7 @@ class Worker:
         self._turns = turns or Turns()
         self._job: Job | None = None
         self._drifts: deque[float] = deque(maxlen=FIGHTS)
+        self._renewals: deque[float] = deque(maxlen=RENEWALS)
         self._changed = asyncio.Event()
         self._log = structlog.get_logger("microopt.actuator").bind(
             slice=slice_, resource=resource, driver=driver.name, target=target
@@ -117,6 +120,7 @@ class Worker:
         job = self._job
         if job is None or job.is_at_rest:
             return None
+        job.tried_at_s = time.monotonic()
         try:
             async with asyncio.timeout(ATTEMPT_S):
                 await self._hold(job)
@@ -142,23 +146,31 @@ class Worker:
         observed = await self.driver.read(self._target)
         # What others wrote may read as wished and not be as the driver writes it, so that it would not stay.
         if job.write.is_held_by(observed) and (job.written or not job.write.steps):
-            self._reach(job, "verified", observed)
+            self._verified(job, observed)
             return
-        if job is not self._job or (job.state == "verified" and not job.wish.keep):
+        if job is not self._job or (job.verified_at is not None and not job.wish.keep):
             return  # meanwhile a newer wish has come, which alone is written, or this one was let go
         # Planned anew: the target may be another one by now, such as a restarted switch's.
         write = await self.driver.plan(self._target, job.wish.value)
+        if job is not self._job:
+            return
         is_other = write.thing != job.write.thing
         if job.state == "verified" and not self._may_put_back(job, observed, is_other=is_other):
             return
         job.write = write
+        if write.is_held_by(observed) and not write.steps:
+            self._verified(job, observed)
+            return
         if observed is not None and job.wish.value > observed:
             await self._turns.grow(self._capacity(job), self)
+            if job is not self._job:
+                return
         else:
             self._turns.shrink(self._capacity(job), self)
         await self._write(job, write, observed)
 
     async def _write(self, job: Job, write: Write, before: float | None) -> None:
+        job.before = before
         await self.driver.apply(write)
         if not job.written:
             job.written = True
@@ -168,9 +180,14 @@ class Worker:
             text = "no value" if observed is None else f"{observed:g}"
             self._fail(job, "differs", f"{self._target}: requested {job.wish.value:g}, observed {text}", observed)
             return
-        self._metrics.writes.labels(self.driver.name, "verified").inc()
-        self._metrics.apply_s.labels(self.driver.name).observe(time.monotonic() - job.since_s)
-        job.effect = Effect(job.wish.value, before)
+        self._verified(job, observed)
+
+    def _verified(self, job: Job, observed: float | None) -> None:
+        """Note that the value is in force, and once what it took where it was written."""
+        if job.written and job.effect is None:
+            self._metrics.writes.labels(self.driver.name, "verified").inc()
+            self._metrics.apply_s.labels(self.driver.name).observe(time.monotonic() - job.since_s)
+            job.effect = Effect(job.wish.value, job.before)
         self._reach(job, "verified", observed)
 
     def see(self, usage: float, slot_begin: datetime) -> None:
@@ -201,11 +218,10 @@ class Worker:
         self._metrics.drift.labels(self.slice, self.resource).inc()
         self._log.warning("drift", requested=job.wish.value, observed=observed)
         now_s = time.monotonic()
-        job.state, job.written, job.since_s = None, False, now_s
-        if is_other:
-            return True
-        self._drifts.append(now_s)
-        if len(self._drifts) < FIGHTS or now_s - self._drifts[0] > FIGHT_S:
+        job.state, job.written, job.since_s, job.effect = None, False, now_s, None
+        changes = self._renewals if is_other else self._drifts
+        changes.append(now_s)
+        if len(changes) < (changes.maxlen or 0) or now_s - changes[0] > FIGHT_S:
             return True
         job.given_up, job.wish = True, replace(job.wish, keep=False)
         self._metrics.contested.labels(self.slice, self.resource).set(1)
@@ -213,8 +229,8 @@ class Worker:
         self._fail(
             job,
             "contested",
-            f"{self._target}: changed by somebody else {FIGHTS} times within {FIGHT_S:g} s, last to {text}; left "
-            "so until the next allocation; find who else sets it, or bind it to the driver of its owner",
+            f"{self._target}: changed by somebody else {len(changes)} times within {FIGHT_S:g} s, last to {text}; "
+            "left so until the next allocation; find who else sets it, or bind it to the driver of its owner",
             observed,
         )
         return False
@@ -227,11 +243,10 @@ class Worker:
         self._reach(job, "failed", observed, error)
 
     def _is_unread_for_long(self, job: Job, error: str) -> bool:
-        now_s = time.monotonic()
         if job.unread_since_s is None:
-            job.unread_since_s = now_s
+            job.unread_since_s = job.tried_at_s
             self._log.warning("not_readable", error=error)
-        return now_s - job.unread_since_s >= UNREAD_S
+        return time.monotonic() - job.unread_since_s >= UNREAD_S
 
     def _reach(self, job: Job, state: ActuationState, observed: float | None, error: str = "") -> None:
         """Report a state once, however often it is found again."""

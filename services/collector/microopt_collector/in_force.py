@@ -21,9 +21,13 @@ class AllocationsInForce:
         self._changes: dict[str, dict[str, deque[tuple[datetime, float | None]]]] = defaultdict(dict)
 
     def note(self, actuation: Actuation) -> None:
-        """Take one report; refusals and failures change nothing, and a value not read back is unknown."""
+        """Take one report.
+
+        A refusal changes nothing, nor does a failure that says no value; a value not read back is unknown.
+        """
         changes = self._changes[actuation.slice].setdefault(actuation.resource, deque(maxlen=HISTORY))
-        if actuation.state in _IN_FORCE:
+        was_read = actuation.state == "failed" and actuation.observed is not None  # somebody else's value
+        if actuation.state in _IN_FORCE or was_read:
             changes.append((actuation.at, actuation.observed))
         elif actuation.state in _SEEN_LATER and not changes:  # the last report is all that a new process hears
             changes.append((actuation.at, actuation.requested))

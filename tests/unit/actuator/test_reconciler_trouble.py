@@ -145,6 +145,36 @@ async def test_other_things_behind_the_same_target_are_no_fight(world, allocatio
         assert "failed" not in [state for _, state in it.states()]
 
 
+async def test_things_that_are_replaced_without_end_are_given_up_too(world, allocation, monkeypatch):
+    monkeypatch.setattr(worker, "RENEWALS", 4)
+    async with world() as it:
+        it.reconciler.accept(allocation())
+        await it.reaches((1, "applied"), (1, "verified"))
+        for number in range(4):
+            it.shelf.things["1.gnb_cpu"] = f"queue {number}"
+            it.shelf.values["1.gnb_cpu"] = 4500.0
+            await eventually(lambda: it.shelf.values["1.gnb_cpu"] != 4500.0 or it.states()[-1] == (1, "failed"))
+        assert "changed by somebody else 4 times" in it.reports[-1].error
+        assert it.metric("contested", slice="1", resource=CPU) == 1.0
+
+
+async def test_a_wish_that_waits_for_its_turn_is_not_written_once_a_newer_one_has_come(
+    world, allocation, make_shelf
+):
+    shelf = make_shelf({"1.gnb_cpu": 1000.0, "2.gnb_cpu": 3000.0})
+    async with world(shelf, specs=("1", "2")) as it:
+        for name, value in (("1", 1000.0), ("2", 3000.0)):
+            it.reconciler.accept(allocation(1, {CPU: value}, name))
+            await it.reaches((1, "verified"), slice_=name)
+        shelf.hanging.add("2.gnb_cpu")
+        it.reconciler.accept(allocation(2, {CPU: 1500.0}, "2"))
+        it.reconciler.accept(allocation(2, {CPU: 2500.0}))
+        await it.settles()
+        it.reconciler.accept(allocation(3, {CPU: 1200.0}))
+        await eventually(lambda: (3, "verified") in it.states())
+    assert [value for target, value in shelf.writes if target == "1.gnb_cpu"] == [1200.0]
+
+
 async def test_changes_that_lie_far_apart_are_no_fight(world, allocation, monkeypatch):
     monkeypatch.setattr(worker, "FIGHT_S", 0.0)
     async with world() as it:

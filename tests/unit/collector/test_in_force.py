@@ -37,8 +37,14 @@ def test_a_slot_has_the_values_that_were_in_force_at_its_end():
     assert before(noted, 1) == {}
 
 
-@pytest.mark.parametrize("state", ["refused", "failed", "effective", "ineffective"])
-def test_refusals_failures_and_what_a_slice_uses_change_nothing(state):
+@pytest.mark.parametrize("observed", [None, 700.0])
+def test_a_failure_that_says_what_is_there_instead_is_believed(observed):
+    noted = [actuation(1, 1000.0), actuation(2, observed, "failed")]
+    assert before(noted, 9) == {"gnb_cpu": 1000.0 if observed is None else 700.0}
+
+
+@pytest.mark.parametrize("state", ["refused", "effective", "ineffective"])
+def test_refusals_and_what_a_slice_uses_change_nothing(state):
     assert before([actuation(1, 1000.0), actuation(2, 2000.0, state)], 9) == {"gnb_cpu": 1000.0}
 
 
