@@ -16,7 +16,7 @@
 set -eu
 
 # Debian packages that a test needs, separated by spaces. The tests' nats-server is a wheel.
-SYSTEM_PACKAGES="dbus iproute2 mosquitto openvswitch-switch prometheus systemd user-mode-linux"
+SYSTEM_PACKAGES="dbus iproute2 mosquitto openvswitch-switch procps prometheus systemd user-mode-linux"
 
 # Debian starts the services that it installs unless this says no; the tests start their own, on free loopback ports.
 POLICY=/usr/sbin/policy-rc.d

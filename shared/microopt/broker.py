@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from microopt.errors import ConfigError
+from microopt.supervise import tied
 
 MINIMUM_VERSION: Final = (2, 10)
 START_TIMEOUT_S: Final = 10.0
@@ -33,11 +34,21 @@ jetstream {{
 
 
 class Broker:
-    """One nats-server process with JetStream; `port` 0 is a free port, kept across restarts."""
+    """One nats-server process with JetStream; `port` 0 is a free port, kept across restarts.
+
+    One that is `short_lived` ends with the process that started it, however that one ends.
+    """
 
     def __init__(
-        self, store_dir: Path, *, host: str = "127.0.0.1", port: int = 0, executable: str | None = None
+        self,
+        store_dir: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        executable: str | None = None,
+        short_lived: bool = False,
     ) -> None:
+        self._short_lived = short_lived
         self.store_dir = store_dir
         self.host = host
         self.port = port or free_port(host)
@@ -100,10 +111,11 @@ class Broker:
         config = self.store_dir / "nats-server.conf"
         store = '"' + str(self.store_dir.resolve()).replace('"', "") + '"'
         config.write_text(_CONFIG.format(host=self.host, port=self.port, store_dir=store), encoding="utf-8")
+        command = [self._executable, "-c", str(config)]
         with self.log_path.open("ab") as log:
             # In a session of its own: a Ctrl-C meant for us must not take the broker before the agents drained.
             return subprocess.Popen(
-                [self._executable, "-c", str(config)],
+                tied(command) if self._short_lived else command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,6 +1,7 @@
 """Child processes that are kept running: started again with growing pauses when they die."""
 
 import asyncio
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -105,6 +106,12 @@ class Supervisor:
             self._log.error("child_killed", child=child.name, after_s=STOP_TIMEOUT_S)
             _signal(child, signal.SIGKILL)
             await child.process.wait()
+
+
+def tied(command: list[str]) -> list[str]:
+    """Return `command` so that the kernel ends it with the process that started it, however that one ends."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
 
 
 def role_command(role: str) -> list[str]:

@@ -18,7 +18,7 @@ from microopt.bus import Bus
 from microopt.errors import ConfigError
 from microopt.runtime import serve
 from microopt.settings import NatsSettings, Settings
-from microopt.supervise import Child, Supervisor, role_command
+from microopt.supervise import Child, Supervisor, role_command, tied
 from microopt_testbed.observe import Record, observer
 
 BROKER_WITHIN_S: Final = 10.0
@@ -70,7 +70,9 @@ class Agents:
             if value is not None:
                 text = json.dumps(value) if isinstance(value, list | dict) else str(value)
                 environment[f"MICROOPT_{role.upper()}_{key.upper()}"] = text
-        await self._supervisor.start(Child(role, role_command(role), environment, self._logs / f"{role}.log"))
+        await self._supervisor.start(
+            Child(role, tied(role_command(role)), environment, self._logs / f"{role}.log")
+        )
 
     async def _ready(self, role: str) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
@@ -92,7 +94,7 @@ class System:
 async def system(store: Path, logs: Path, record: Record) -> AsyncIterator[System]:
     """Run a broker that keeps its streams in `store`, and write everything that is said into `record`."""
     async with AsyncExitStack() as stack:
-        broker = Broker(store)
+        broker = Broker(store, short_lived=True)
         await broker.start()
         stack.push_async_callback(broker.stop)
         bus = await stack.enter_async_context(

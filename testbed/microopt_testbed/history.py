@@ -54,14 +54,16 @@ async def wait_until_told(told: asyncio.Event, telling: asyncio.Task[None], *, b
     Raises:
         ConfigError: it is not.
     """
+    waiting = asyncio.create_task(told.wait())
     try:
-        await asyncio.wait_for(told.wait(), before_s - time.time())
-    except TimeoutError as error:
+        pause_s = max(0.0, before_s - time.time())
+        await asyncio.wait({waiting, telling}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    if not told.is_set():
         if telling.done():
             await telling  # it failed, and says why
-        raise ConfigError(
-            "this machine is too slow for this pace, or busy; use longer slots and intervals"
-        ) from error
+        raise ConfigError("this machine is too slow for this pace, or busy; use longer slots and intervals")
 
 
 async def _store(bus: Bus, sample: Telemetry) -> asyncio.Future[object]:

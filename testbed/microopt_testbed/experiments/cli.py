@@ -170,6 +170,7 @@ def _live(what: tuple[str, ...], folder: Path, pages: list[Path], quick: bool, c
     print_outcome(outcome, console)
     for path in pages:
         click.echo(f"wrote {path}")
+    raise SystemExit(1 if outcome.problems else 0)
 
 
 def _make(lab: Lab, what: tuple[str, ...], console: Console) -> dict[str, Section]:

@@ -1,5 +1,6 @@
 """Figure 10 from real traffic: the degradation that the closed loop realises on the live testbed."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from microopt.errors import ConfigError
 from microopt_testbed.experiments import paper, style, tables
 from microopt_testbed.experiments.fig10 import panel
 from microopt_testbed.experiments.page import paragraphs
-from microopt_testbed.experiments.tables import NONE, markdown, number, percent
+from microopt_testbed.experiments.tables import markdown, number, percent
 from microopt_testbed.live import play
 from microopt_testbed.live.outcome import LoopOutcome, PairOutcome
 from microopt_testbed.live.play import Pace
@@ -94,7 +95,7 @@ def _shown(one: PairOutcome) -> list[str]:
         f"{one.qos_threshold:g}",
         f"{one.degradation_threshold:g}",
         f"**{realised}**" if one.degradation > one.degradation_threshold else realised,
-        _printed(one) or NONE,
+        _printed(one),
         number(one.cost),
         number(one.cost_peak),
         percent(one.saving, 1),
@@ -104,11 +105,17 @@ def _shown(one: PairOutcome) -> list[str]:
 
 
 def _draw(outcome: LoopOutcome, path: Path) -> None:
-    realised = {(one.qos_threshold, one.degradation_threshold): one.degradation for one in outcome.pairs}
+    realised = {
+        (one.qos_threshold, one.degradation_threshold): one.degradation
+        for one in outcome.pairs
+        if math.isfinite(one.degradation)
+    }
+    if not realised:
+        raise ConfigError("nothing is known of what users got; see the agents' logs")
     qos = sorted({pair[0] for pair in realised})
     betas = sorted({beta for _, beta in realised if all((one, beta) in realised for one in qos)})
     figure, (axes, *_) = style.panels(1, width=6.5, height=3.6)
-    top = 1.12 * max(*realised.values(), *betas)
+    top = 1.12 * max([*realised.values(), *betas])
     panel(axes, qos, betas, realised, top)
     axes.set_ylim(0, top)
     axes.set_xlabel("β_thresh")

@@ -38,11 +38,15 @@ def _recordings(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -
         name, equals, file = text.partition("=")
         if name not in SLICES or not equals:
             raise click.BadParameter(f"{text!r}: write SLICE=FILE, the slice being one of {', '.join(SLICES)}")
-        try:
-            found[name] = pcap.read(Path(file))
-        except MicrooptError as error:
-            raise click.BadParameter(str(error)) from error
+        found[name] = _recording(file)
     return found
+
+
+def _recording(file: str) -> pcap.Recording:
+    try:
+        return pcap.read(Path(file))
+    except MicrooptError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 _replay = click.option(
@@ -65,7 +69,13 @@ def live() -> None:
 
 @live.command()
 @_folder
-@_replay
+@click.option(
+    "--replay",
+    "recording",
+    metavar="FILE",
+    callback=lambda _, __, file: _recording(file) if file else (),
+    help="Send UEs the packets of a capture (pcap) instead of videos; into a folder of its own.",
+)
 @click.option("--slots", default=6, show_default=True, type=click.IntRange(1, 1000), help="Slots of each cell.")
 @click.option(
     "--settle-s",
@@ -77,13 +87,16 @@ def live() -> None:
 @click.option("--slot-s", default=1.0, show_default=True, type=click.FloatRange(0.1, 60.0))
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1, 4), help="Thin the grid out.")
 def collect(
-    folder: Path, recordings: dict[str, pcap.Recording], slots: int, settle_s: float, slot_s: float, every: int
+    folder: Path, recording: pcap.Recording, slots: int, settle_s: float, slot_s: float, every: int
 ) -> None:
     """Measure a slice over a grid of users, bandwidth and CPU, as much of it as --folder lacks."""
     console = Console(stderr=True)
     log.configure(LogSettings(level="warning"), agent="testbed")
     settings = LabSettings(
-        slices=SLICES, segments_bits=segments_bits(data_folder()), slot_s=slot_s, recordings=recordings
+        slices=SLICES,
+        segments_bits=segments_bits(data_folder()),
+        slot_s=slot_s,
+        recordings=dict.fromkeys(SLICES, recording),
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:

@@ -1,15 +1,20 @@
 """Measuring a live slice over a grid of users, bandwidth and CPU, all slices of the testbed at the same time."""
 
 import asyncio
+import hashlib
+import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from microopt.cancel import cancel
+from microopt.errors import ConfigError
 from microopt_testbed.live.knobs import Knobs, opened_for
 from microopt_testbed.live.lab import Lab, LabSettings, Measured, running
 from microopt_testbed.live.scale import USERS, Scale, fitted, load, save
@@ -18,11 +23,15 @@ from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
 
 DATA: Final = "data.csv"
 SCALE: Final = "scale.json"
+CONDITIONS: Final = "conditions.json"
 TRAIN: Final = "train.yaml"
 PROBED_MILLICORES: Final = 60.0
 """A limit that a gNB runs into, at which the CPU that a Mbit/s costs is seen."""
 FREE_MILLICORES: Final = 1000.0
 PROBE_SLOTS: Final = 5
+PATIENCE: Final = 5.0
+PATIENCE_S: Final = 20.0
+"""A cell that takes so many times as long as it should, and this, is given up."""
 
 
 Follow = Callable[[int, int], None]
@@ -33,6 +42,31 @@ class Pace(Struct, frozen=True, kw_only=True):
 
     slots: int = 6
     settle_s: float = 4.0
+
+
+class Conditions(Struct, frozen=True, kw_only=True):
+    """What the measurements of a folder have in common; `traffic` is the digest of segments and recordings."""
+
+    slot_s: float
+    traffic: str
+
+    @classmethod
+    def of(cls, settings: LabSettings) -> "Conditions":
+        """Return the conditions of a testbed."""
+        traffic = msgspec.json.encode([settings.segments_bits, sorted(settings.recordings.items())])
+        return cls(slot_s=settings.slot_s, traffic=hashlib.sha256(traffic).hexdigest()[:16])
+
+
+def _require_same(now: Conditions, file: Path) -> None:
+    try:
+        before = msgspec.json.decode(file.read_bytes(), type=Conditions)
+    except FileNotFoundError:
+        file.write_bytes(msgspec.json.encode(now) + b"\n")
+        return
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{file}: {error}; measure into another folder") from error
+    if before != now:
+        raise ConfigError(f"{file}: measured with other slots or other traffic; measure into another folder")
 
 
 class Sweeper:
@@ -54,13 +88,25 @@ class Sweeper:
         wanted = {TRANSPORT_BANDWIDTH: cell.bandwidth_mbps, GNB_CPU: cell.cpu_millicores}
         await self._lab.set_users(slice_, cell.users)
         await self._knobs.set(slice_, wanted)
-        since_s, found = None, list[Measured]()
+        lasts_s = self._pace.settle_s + slots * self._lab.settings.slot_s
+        try:
+            async with asyncio.timeout(PATIENCE * lasts_s + PATIENCE_S):
+                return await self._slots(slice_, cell.users, slots, changed_s=time.time())
+        except TimeoutError:
+            raise ConfigError(
+                f"slice {slice_}: {cell.users} UEs, {cell.bandwidth_mbps:g} Mbit/s, {cell.cpu_millicores:g} "
+                f"millicores: no {slots} slots with a throughput; is this machine too busy?"
+            ) from None
+
+    async def _slots(self, slice_: str, users: int, slots: int, *, changed_s: float) -> list[Measured]:
+        """Return slots that began when the UEs were as many, and what was changed had settled."""
+        since_s, found = math.inf, list[Measured]()
         while len(found) < slots:
             one = await self._said[slice_].get()
-            if one.users != cell.users:
-                since_s = None
+            if one.users != users or one.begin_s < changed_s:
+                since_s = math.inf
                 continue
-            since_s = one.begin_s if since_s is None else since_s
+            since_s = min(since_s, one.begin_s)
             if one.begin_s >= since_s + self._pace.settle_s and one.qos_mbps is not None:
                 found.append(one)
         return found
@@ -69,13 +115,21 @@ class Sweeper:
         """Return the scale that this machine carries with all slices at work."""
         link_mbps, users = self._lab.settings.link_mbps, max(USERS)
         free = await self._probe(Cell(link_mbps, FREE_MILLICORES, users))
-        bound = await self._probe(Cell(link_mbps, PROBED_MILLICORES, users))
-        return fitted(free, PROBED_MILLICORES / bound)
+        limited = await self._probe(Cell(link_mbps, PROBED_MILLICORES, users))
+        return fitted(free, limited, PROBED_MILLICORES)
 
     async def _probe(self, cell: Cell) -> float:
-        """Return the Mbit/s that a slice carries at a point, the mean over all slices."""
+        """Return the Mbit/s that a slice carries at a point, the mean over all slices.
+
+        Raises:
+            ConfigError: the switch does not tell.
+        """
         probes = (self.measure(name, cell, PROBE_SLOTS) for name in self._lab.settings.slices)
-        return fmean(one.transport_mbps or 0.0 for slots in await asyncio.gather(*probes) for one in slots)
+        slots = [one for each in await asyncio.gather(*probes) for one in each]
+        known = [one.transport_mbps for one in slots if one.transport_mbps is not None]
+        if len(known) < len(slots) / 2:
+            raise ConfigError("the switch's ports tell too rarely what they sent; is this machine too busy?")
+        return fmean(known)
 
     async def sweep(self, cells: Iterable[Cell], file: SweepFile, done: Callable[[Cell], None]) -> None:
         """Measure every cell on whichever slice is free, and say each that is in the file."""
@@ -88,9 +142,11 @@ class Sweeper:
                 file.append(cell, [Sample(one.begin_s, one.qos_mbps or 0.0) for one in slots])
                 done(cell)
 
-        async with asyncio.TaskGroup() as group:
-            for name in self._lab.settings.slices:
-                group.create_task(work(name))
+        tasks = [asyncio.create_task(work(name)) for name in self._lab.settings.slices]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            await cancel(tasks)
 
 
 def grid(scale: Scale, *, every: int = 1) -> list[Cell]:
@@ -117,6 +173,7 @@ async def collect(settings: LabSettings, folder: Path, pace: Pace, follow: Follo
         ConfigError: the testbed cannot be, or a file in `folder` is none of ours.
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    _require_same(Conditions.of(settings), folder / CONDITIONS)
     file = SweepFile(folder / DATA)
     known = load(folder / SCALE)
     async with running(settings) as lab, opened_for(lab) as knobs:

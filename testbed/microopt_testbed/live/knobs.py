@@ -1,5 +1,6 @@
 """Setting a live slice's resources through the actuator's own drivers, and reading them back."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
@@ -8,7 +9,7 @@ import structlog
 
 from microopt.agent import Context
 from microopt.bus import Bus
-from microopt.errors import ConfigError
+from microopt.errors import ConfigError, TemporaryError
 from microopt.metrics import AgentMetrics
 from microopt.settings import Settings
 from microopt_actuator.drivers.base import Driver
@@ -18,6 +19,8 @@ from microopt_testbed.live.lab import Lab
 from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
 
 DRIVER_OF: Final = {TRANSPORT_BANDWIDTH: "ovs", GNB_CPU: "cgroup"}
+PAUSES_S: Final = (0.5, 1.0, 2.0)
+"""A switch may be behind for a moment on a busy machine."""
 MIN_MILLICORES: Final = 10.0
 """The kernel's least quota, 1 ms, in its usual period of 100 ms."""
 
@@ -52,12 +55,21 @@ class Knobs:
             ConfigError: something else is read back.
         """
         for resource, value in values.items():
-            driver, where = self._drivers[DRIVER_OF[resource]], target(self._lab, slice_, resource)
-            write = await driver.plan(where, value)
-            await driver.apply(write)
-            observed = await driver.read(where)
-            if not write.is_held_by(observed):
-                raise ConfigError(f"{where}: {value:g} was set, {observed} is read")
+            for pause_s in (*PAUSES_S, None):
+                try:
+                    await self._set(self._drivers[DRIVER_OF[resource]], target(self._lab, slice_, resource), value)
+                    break
+                except TemporaryError:
+                    if pause_s is None:
+                        raise
+                    await asyncio.sleep(pause_s)
+
+    async def _set(self, driver: Driver, where: str, value: float) -> None:
+        write = await driver.plan(where, value)
+        await driver.apply(write)
+        observed = await driver.read(where)
+        if not write.is_held_by(observed):
+            raise ConfigError(f"{where}: {value:g} was set, {observed} is read")
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from microopt_testbed.live.pcap import Recording
 from microopt_testbed.live.plane import LONGEST_LINE, PlaneSettings, SlicePlane, Told
 from microopt_testbed.live.role import RoleSettings
 from microopt_testbed.live.switch import QUEUE, database
+from microopt_testbed.live.tun import TUN
 
 START_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 10.0
@@ -73,7 +75,6 @@ class Lab:
     process: asyncio.subprocess.Process
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """What each gNB has carried and dropped since it began, by reason."""
-    _sent: dict[tuple[str, float], int] = field(default_factory=dict)
 
     @property
     def ovsdb(self) -> str:
@@ -91,8 +92,11 @@ class Lab:
     async def set_users(self, slice_: str, users: int) -> None:
         """Let so many UEs have traffic from the next slot on."""
         assert self.process.stdin is not None  # noqa: S101  # asked for at the start
-        self.process.stdin.write(msgspec.json.encode(Told(slice_, users)) + b"\n")
-        await self.process.stdin.drain()
+        try:
+            self.process.stdin.write(msgspec.json.encode(Told(slice_, users)) + b"\n")
+            await self.process.stdin.drain()
+        except ConnectionError as error:
+            raise self._has_ended() from error
 
     async def measurements(self) -> AsyncIterator[Measured]:
         """Yield each slot of each slice, as it ends."""
@@ -101,25 +105,21 @@ class Lab:
             slice_ = said.get("slice", "")
             if "gnb" in said:
                 self.counts[slice_] = said["gnb"]
-            if "port" in said:
-                self._sent[slice_, said["port"]["begin_s"]] = said["port"]["bytes"]
             if "slot" in said:
-                yield await self._measured(slice_, said["slot"])
+                yield self._measured(slice_, said["slot"])
 
-    async def _measured(self, slice_: str, slot: dict[str, Any]) -> Measured:
-        begin_s, slot_s = slot["begin_s"], self.settings.slot_s
+    def _measured(self, slice_: str, slot: dict[str, Any]) -> Measured:
+        slot_s = self.settings.slot_s
         ues = msgspec.convert(slot["ues"], list[UeSlot])
-        sent = self._sent.pop((slice_, begin_s), None)
+        sent = slot["sent_bytes"]
         mbps = None if sent is None else 8e-6 * sent / slot_s
-        for key in [key for key in self._sent if key[1] < begin_s]:
-            del self._sent[key]
-        return Measured(slice_, begin_s, len(ues), mean_mbps(ues, slot_s), mbps)
+        return Measured(slice_, slot["begin_s"], len(ues), mean_mbps(ues, slot_s), mbps)
 
     async def _hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None  # noqa: S101  # asked for at the start
         line = await self.process.stdout.readline()
         if not line:
-            raise ConfigError(f"the data plane has ended; see {self.folder}")
+            raise self._has_ended()
         said: dict[str, Any] = msgspec.json.decode(line)
         if "failed" in said:
             raise ConfigError(said["failed"])
@@ -127,9 +127,12 @@ class Lab:
             raise ConfigError(f"{said['ended']}: {self._last_words()}")
         return said
 
+    def _has_ended(self) -> ConfigError:
+        return ConfigError(f"the data plane has ended: {self._last_words()}")
+
     def _last_words(self) -> str:
         logs = [path.read_text(errors="replace").strip() for path in sorted(self.folder.glob("*.log"))]
-        return "; ".join(log.splitlines()[-1] for log in logs if log)[-1000:]
+        return "; ".join(log.splitlines()[-1] for log in logs if log)[-1000:] or "it said nothing"
 
     async def until_ready(self) -> None:
         """Wait until packets can flow."""
@@ -152,6 +155,13 @@ async def running(settings: LabSettings) -> AsyncIterator[Lab]:
     """
     if os.geteuid() != 0:
         raise ConfigError("the live testbed makes network namespaces and cgroups: run it as root")
+    for command in (*_PRIORITY[:1], *_UNSHARE[:1], "ip", "tc", "ovs-vsctl"):
+        if shutil.which(command) is None:
+            raise ConfigError(
+                f"{command} is not installed; the live testbed needs iproute2 and openvswitch-switch"
+            )
+    if not TUN.exists():
+        raise ConfigError(f"{TUN} is missing: modprobe tun, or give it to the container")
     folder, tops = leavings.make(settings.slices, os.getpid())
     try:
         process = await _started(settings, folder, tops)
@@ -212,5 +222,4 @@ def _plane(settings: LabSettings, folder: Path, tops: Sequence[Path]) -> PlaneSe
         ),
         users=settings.users,
         link_mbps=settings.link_mbps,
-        slot_s=settings.slot_s,
     )

@@ -1,5 +1,6 @@
 """What the live testbed has outside its namespaces, cgroups and a folder, and how it is made and removed."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -12,6 +13,13 @@ from typing import Final
 from microopt.errors import ConfigError
 
 PREFIX: Final = "microopt-live-"
+_REMEDIES: Final = {
+    errno.EACCES: "run it as root",
+    errno.EPERM: "run it as root",
+    errno.EROFS: "mount the cgroup hierarchy read-write",
+    errno.EBUSY: "processes stand in the cgroup above: in a container, start it with --cgroupns=host",
+}
+_ELSE: Final = "cgroups cannot be made here"
 EMPTY_WITHIN_S: Final = 2.0
 """The kernel takes a moment to end what it was told to."""
 ROOT: Final = Path("/sys/fs/cgroup")
@@ -27,11 +35,11 @@ def hierarchies(root: Path = ROOT) -> list[Path]:
         return [root]
     found: list[Path] = []
     for name, file in (("cpu", "cpu.cfs_quota_us"), ("cpuacct", "cpuacct.usage")):
-        places = [path for path in (root / name, root / "cpu,cpuacct") if (path / file).exists()]
-        found += [path for path in places[:1] if path.resolve() not in found]
+        places = (path.resolve() for path in (root / name, root / "cpu,cpuacct") if (path / file).exists())
+        found += [path for path in places if path not in found][:1]
     if not found:
         raise ConfigError(f"{root}: no cgroup hierarchy with the cpu controller; mount one")
-    return [path.resolve() for path in found]
+    return found
 
 
 def make(slices: Iterable[str], owner: int) -> tuple[Path, list[Path]]:
@@ -42,20 +50,25 @@ def make(slices: Iterable[str], owner: int) -> tuple[Path, list[Path]]:
     """
     remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owner}-"))
-    tops = [hierarchy / f"{PREFIX}{owner}" for hierarchy in hierarchies()]
+    tops = [hierarchy / folder.name for hierarchy in hierarchies()]
+    at = folder
     try:
         for top in tops:
-            top.mkdir()
-            for parent in (top.parent, top):
-                if (parent / "cgroup.subtree_control").exists() and "cpu" in _words(parent / "cgroup.controllers"):
-                    (parent / "cgroup.subtree_control").write_text("+cpu")
-            for group in (top, *(top / name for name in slices)):
-                group.mkdir(exist_ok=True)
-                _prefer(group)
+            for at in (top, *(top / name for name in slices)):
+                at.mkdir()
+                _let_limit(at.parent)
+                _prefer(at)
     except OSError as error:
         remove(folder, tops)
-        raise ConfigError(f"{error.filename}: {error.strerror}; the live testbed needs root") from error
+        raise ConfigError(f"{at}: {error.strerror}; {_REMEDIES.get(error.errno or 0, _ELSE)}") from error
     return folder, tops
+
+
+def _let_limit(group: Path) -> None:
+    """Give the groups below a CPU controller, which v2 does not by itself."""
+    control = group / "cgroup.subtree_control"
+    if "cpu" in _words(group / "cgroup.controllers") and "cpu" not in _words(control):
+        control.write_text("+cpu", encoding="ascii")
 
 
 def _prefer(group: Path) -> None:

@@ -22,15 +22,16 @@ from microopt_testbed import history
 from microopt_testbed.agents import system
 from microopt_testbed.emulator_agent import EmulatorSettings, traffic
 from microopt_testbed.live.knobs import opened_for
-from microopt_testbed.live.lab import Lab, LabSettings, Measured, running
+from microopt_testbed.live.lab import Lab, LabSettings, running
 from microopt_testbed.live.loop_plan import MEASUREMENT, MODEL, SLICES, LoopPlan, tables
 from microopt_testbed.observe import Record
 from microopt_testbed.static_plan import static_allocation
 
-HEAD_START_S: Final = 40.0
-"""Until the first slot: the agents start, and the forecaster reads the past."""
+HEAD_START_S: Final = 20.0
+"""Until the first slot: the forecaster reads the past."""
 EARLY_S: Final = 0.2
 """Before a slot, so that its UEs are told in time."""
+_LOOK_EVERY_S: Final = 0.5
 LATE_SLOTS: Final = 4.0
 """The collector publishes a slot after it has ended."""
 
@@ -82,13 +83,13 @@ async def close_loop(
         one = await stack.enter_async_context(system(Path(store), logs, run.record))
         await desired.put(one.bus, plan.desired(peak))
         await model_store.publish(one.bus, MODEL, model_file.to_bytes(model))
+        await one.agents.start(tables(lab))
         run.start_s = math.ceil((time.time() + HEAD_START_S) / plan.interval_s) * plan.interval_s
         outside = plan.traffic(run.start_s)
         await stack.enter_async_context(_played(lab, one.bus, outside))
         told = asyncio.Event()
         telling = asyncio.create_task(history.tell(one.bus, outside, plan.history_days, told), name="history")
         stack.push_async_callback(cancel, [telling])
-        await one.agents.start(tables(lab))
         await history.wait_until_told(told, telling, before_s=run.start_s)
         await _play(one.bus, run, follow)
     return run
@@ -102,15 +103,14 @@ async def _set_all(lab: Lab, values: dict[str, float]) -> None:
 
 async def _play(bus: Bus, run: LoopRun, follow: Follow) -> None:
     """Give the slices their SLAs, phase by phase, each in time for its first decision."""
-    plan = run.plan
+    plan, waiting = run.plan, list(enumerate(run.plan.phases))
     end_s = run.start_s + len(plan.phases) * plan.phase_s + LATE_SLOTS * plan.slot_s
-    for number, phase in enumerate(plan.phases):
-        await _sleep_until(run.start_s + number * plan.phase_s - plan.interval_s / 2)
-        for name, sla in phase.items():
-            await bus.put_spec(streams.SLICES, name, plan.spec(name, sla, run.peak))
-    while time.time() < end_s:
-        follow(1.0 - (end_s - time.time()) / (end_s - run.start_s))
-        await asyncio.sleep(min(1.0, max(0.0, end_s - time.time())))
+    while (now_s := time.time()) < end_s:
+        if waiting and now_s >= run.start_s + waiting[0][0] * plan.phase_s - plan.interval_s / 2:
+            for name, sla in waiting.pop(0)[1].items():
+                await bus.put_spec(streams.SLICES, name, plan.spec(name, sla, run.peak))
+        follow(max(0.0, 1.0 - (end_s - now_s) / (end_s - run.start_s)))
+        await asyncio.sleep(min(_LOOK_EVERY_S, end_s - now_s))
 
 
 @asynccontextmanager
@@ -118,7 +118,7 @@ async def _played(lab: Lab, bus: Bus, outside: EmulatorSettings) -> AsyncIterato
     """Let UEs come and go, and say what they get, until the end; a testbed that ends is an error at once."""
     owner = asyncio.current_task()
     tasks = [
-        asyncio.create_task(_speak(lab.measurements(), bus, lab.settings.slot_s), name="speak"),
+        asyncio.create_task(_speak(lab, bus, outside.start or 0.0), name="speak"),
         asyncio.create_task(_drive(lab, outside), name="drive"),
     ]
     failed: list[BaseException] = []
@@ -137,13 +137,18 @@ async def _played(lab: Lab, bus: Bus, outside: EmulatorSettings) -> AsyncIterato
             raise failed[0] from None
         raise
     finally:
+        for task in tasks:
+            task.remove_done_callback(ended)
         await cancel(tasks)
 
 
-async def _speak(measured: AsyncIterator[Measured], bus: Bus, slot_s: float) -> None:
-    async for one in measured:
-        said = Said(one.slice, one.begin_s + slot_s / 2, one.users, one.qos_mbps, one.transport_mbps)
-        await bus.nc.publish(f"{MEASUREMENT}.{one.slice}", msgspec.json.encode(said))
+async def _speak(lab: Lab, bus: Bus, start_s: float) -> None:
+    """Say each slot from `start_s` on; of those before it the past is told."""
+    async for one in lab.measurements():
+        if one.begin_s >= start_s:
+            middle_s = one.begin_s + lab.settings.slot_s / 2
+            said = Said(one.slice, middle_s, one.users, one.qos_mbps, one.transport_mbps)
+            await bus.nc.publish(f"{MEASUREMENT}.{one.slice}", msgspec.json.encode(said))
 
 
 async def _drive(lab: Lab, outside: EmulatorSettings) -> None:

@@ -46,9 +46,10 @@ class LoopPlan:
     @property
     def phases(self) -> list[dict[str, Sla]]:
         """Return each phase's SLA of each slice; the last phase is filled up with the first SLAs."""
-        count = ceil(len(self.slas) / len(SLICES))
-        every = [self.slas[index % len(self.slas)] for index in range(count * len(SLICES))]
-        return [dict(zip(SLICES, every[at : at + len(SLICES)], strict=True)) for at in range(0, len(every), 2)]
+        together = len(SLICES)
+        count = ceil(len(self.slas) / together)
+        every = [self.slas[index % len(self.slas)] for index in range(count * together)]
+        return [dict(zip(SLICES, every[at : at + together], strict=True)) for at in range(0, len(every), together)]
 
     @property
     def phase_s(self) -> float:

@@ -5,11 +5,14 @@ core ─ n3 ─[ link ]─ switch ─ slice1 ─ n3 gnb1 air ─ air ue1 uesimtu
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from microopt_testbed.live.addresses import AIR, CORE, N3, TUN_MTU, UE_TUN, SliceNet
 from microopt_testbed.live.commands import ip, run
 
+NAMES: Final = Path("/var/run/netns")
+"""Where `ip netns` keeps names."""
 CORE_PORT: Final = "core"
 QUEUE_PACKETS: Final = 100
 """What waits at a slice's port at most: about 0.1 s at 10 Mbit/s, as a router for video would have it."""
@@ -19,7 +22,8 @@ _LINK_LATENCY_MS: Final = 50
 
 def build(slices: Iterable[SliceNet], users: int, link_mbps: float) -> None:
     """Make everything but the switch, whose ports these are."""
-    run("mount", "-t", "tmpfs", "netns", "/run")  # `ip netns` keeps names there; this mount is the plane's alone
+    NAMES.mkdir(parents=True, exist_ok=True)
+    run("mount", "-t", "tmpfs", "netns", str(NAMES))  # this mount is the plane's alone
     ip(["link set lo up", f"netns add {CORE}", *_pair(CORE_PORT, CORE)])
     ip([*_up(N3), "link set lo up"], CORE)
     limit = f"rate {link_mbps:g}mbit burst {_LINK_BURST_BYTES} latency {_LINK_LATENCY_MS}ms"

@@ -18,7 +18,11 @@ LEAST_SEEN: Final = 0.9
 
 
 class PairOutcome(Struct, frozen=True, kw_only=True):
-    """One slice in one phase. `paper_qos_threshold` is the paper's; the cost is per slot, as is Peak-alloc's."""
+    """One slice in one phase.
+
+    `paper_qos_threshold` is the paper's. Costs are means over the slots, of which `slots` are known: what the
+    users got, and what was in force.
+    """
 
     slice: str
     phase: int
@@ -38,8 +42,12 @@ class PairOutcome(Struct, frozen=True, kw_only=True):
 
 
 class LoopOutcome(Struct, frozen=True, kw_only=True):
-    """A whole run; `states` counts the actuator's reports, `problems` says what did not work."""
+    """A whole run; `states` counts the actuator's reports, `problems` says what did not work.
 
+    `of` is the digest of what was played, and with which model.
+    """
+
+    of: str
     scale: Scale
     peak: dict[str, float]
     pairs: list[PairOutcome]
@@ -48,7 +56,7 @@ class LoopOutcome(Struct, frozen=True, kw_only=True):
     problems: list[str]
 
 
-def judge(run: LoopRun) -> LoopOutcome:
+def judge(run: LoopRun, of: str) -> LoopOutcome:
     """Return what was realised of each pair, in the order of the plan."""
     plan = run.plan
     pairs = [
@@ -59,6 +67,7 @@ def judge(run: LoopRun) -> LoopOutcome:
     total, peak = sum(one.cost for one in pairs), sum(one.cost_peak for one in pairs)
     states = dict(Counter[str](report.state for report in run.record.actuations))
     return LoopOutcome(
+        of=of,
         scale=plan.scale,
         peak=run.peak,
         pairs=pairs,
@@ -71,11 +80,12 @@ def judge(run: LoopRun) -> LoopOutcome:
 def _pair(run: LoopRun, phase: int, slice_: str, sla: Sla) -> PairOutcome:
     plan, resources = run.plan, run.plan.pool().resources
     begin_s = run.start_s + phase * plan.phase_s
-    slots = [
-        one
+    seen = {
+        one.time: one
         for one in run.record.telemetry
         if one.slice == slice_ and begin_s <= one.time.timestamp() < begin_s + plan.phase_s
-    ]
+    }
+    slots = [one for one in seen.values() if _is_known(one)]
     costs = [cost(one.allocation, resources) for one in slots if one.allocation.keys() == resources.keys()]
     return PairOutcome(
         slice=slice_,
@@ -86,9 +96,14 @@ def _pair(run: LoopRun, phase: int, slice_: str, sla: Sla) -> PairOutcome:
         degradation=degradation(slots, sla.qos_threshold),
         cost=sum(costs) / len(costs) if costs else math.nan,
         cost_peak=cost(run.peak, resources),
-        slots=len(slots),
+        slots=len(costs),
         users=sum(one.users or 0.0 for one in slots) / max(1, len(slots)),
     )
+
+
+def _is_known(slot: Telemetry) -> bool:
+    """Return whether it is known what the slice's users got."""
+    return slot.users is not None and (slot.users == 0.0 or slot.qos is not None)
 
 
 def degradation(slots: list[Telemetry], qos_threshold: float) -> float:
@@ -108,7 +123,7 @@ def _problems(pairs: list[PairOutcome], states: Mapping[str, int], slots: int) -
     for one in pairs:
         what = f"slice {one.slice}, at least {one.qos_threshold:g} Mbit/s, missed {one.degradation_threshold:g}"
         if one.slots < LEAST_SEEN * slots:
-            found.append(f"{what}: telemetry of {one.slots} of {slots} slots")
+            found.append(f"{what}: only {one.slots} of {slots} slots are known")
         if not one.degradation <= one.degradation_threshold + TOLERANCE:
             found.append(f"{what}: degradation {one.degradation:.3f}")
     missing = [state for state in ("applied", "verified", "effective") if not states.get(state)]

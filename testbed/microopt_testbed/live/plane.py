@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from microopt.errors import MicrooptError
+from microopt.errors import ConfigError, MicrooptError
 from microopt_testbed.live import leavings, network, role
 from microopt_testbed.live.addresses import CORE
 from microopt_testbed.live.role import RoleSettings
@@ -43,7 +42,6 @@ class PlaneSettings(Struct, frozen=True, kw_only=True):
     slices: tuple[SlicePlane, ...]
     users: int
     link_mbps: float
-    slot_s: float
 
 
 class Told(Struct, frozen=True):
@@ -53,6 +51,10 @@ class Told(Struct, frozen=True):
     users: int
 
 
+class InputEnded(Exception):
+    """Whoever started this is gone, or wants no more of it."""
+
+
 class Plane:
     """Builds the data plane, relays what its processes say and are told."""
 
@@ -60,30 +62,28 @@ class Plane:
         self._settings = settings
         self._folder = Path(settings.folder)
         self._told: dict[str, list[asyncio.StreamWriter]] = {}
-        self._relays: list[asyncio.Task[None]] = []
         self._ready: asyncio.Queue[str] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Build everything and relay, until the input ends.
+        """Build everything and relay, for ever.
 
         Raises:
-            ConfigError: something of it cannot be made here.
+            ExceptionGroup: of InputEnded, of a ConfigError that says what cannot be made here, or of a mistake.
         """
-        following = asyncio.create_task(self._follow())
-        building = asyncio.create_task(self._build())
-        await asyncio.wait({following, building}, return_when=asyncio.FIRST_COMPLETED)
-        if not following.done():
-            await building
-            await following
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._follow())
+            await self._build()
 
     async def _build(self) -> None:
         nets = [one.role.net for one in self._settings.slices]
         network.build(nets, self._settings.users, self._settings.link_mbps)
         switch = Switch(self._folder)
         await switch.start([net.port for net in nets], self._settings.link_mbps)
+        for name, daemon in switch.daemons.items():
+            self._group.create_task(_watch(name, daemon))
         for one in self._settings.slices:
             await self._start_slice(one)
-        self._relays.append(asyncio.create_task(self._report_ports()))
         role.say(ready=True)
 
     async def _start_slice(self, one: SlicePlane) -> None:
@@ -91,9 +91,12 @@ class Plane:
         core = await self._start("core", CORE, one.role)
         gnb = await self._start("gnb", net.gnb_namespace, one.role)
         ue = await self._start("ue", net.ue_namespace, one.role)
-        async with asyncio.timeout(READY_WITHIN_S):
-            for _ in range(3):
-                await self._ready.get()
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                for _ in range(3):
+                    await self._ready.get()
+        except TimeoutError:
+            raise ConfigError(f"slice {name}: its processes are not ready within {READY_WITHIN_S:g} s") from None
         _move(gnb.pid, one.cgroups)  # only now: with a small quota it would take long to start
         self._told[name] = [process.stdin for process in (core, ue) if process.stdin]
 
@@ -110,31 +113,22 @@ class Plane:
                 stderr=errors,
                 limit=LONGEST_LINE,
             )
-        self._relays.append(asyncio.create_task(self._relay(kind, settings.slice, process)))
+        self._group.create_task(self._relay(kind, settings, process))
         return process
 
-    async def _relay(self, kind: str, slice_: str, process: asyncio.subprocess.Process) -> None:
+    async def _relay(self, kind: str, settings: RoleSettings, process: asyncio.subprocess.Process) -> None:
+        """Pass on what a process says, and with each slot what the switch has sent towards its gNB."""
         assert process.stdout is not None  # noqa: S101  # asked for above
+        meter = PortMeter(settings.net.port, settings.slot_s)
         while line := await process.stdout.readline():
             said: dict[str, Any] = msgspec.json.decode(line)
             if said.pop("ready", False):
                 self._ready.put_nowait(kind)
+            if "slot" in said:
+                said["slot"]["sent_bytes"] = meter.sent(said["slot"]["begin_s"])
             if said:
-                role.say(slice=slice_, **said)
-        role.say(ended=f"{kind} of slice {slice_}, with status {await process.wait()}")
-
-    async def _report_ports(self) -> None:
-        """Say at the end of each slot how many bytes left the switch towards each gNB."""
-        slot_s = self._settings.slot_s
-        ports = {one.role.slice: one.role.net.port for one in self._settings.slices}
-        before: dict[str, int] = {}
-        while True:
-            end_s = (time.time() // slot_s + 1) * slot_s
-            await asyncio.sleep(end_s - time.time())
-            sent = {name: _sent_bytes(port) for name, port in ports.items()}
-            for name in before:
-                role.say(slice=name, port={"begin_s": end_s - slot_s, "bytes": sent[name] - before[name]})
-            before = sent
+                role.say(slice=settings.slice, **said)
+        await _watch(f"{kind} of slice {settings.slice}", process)
 
     async def _follow(self) -> None:
         reader = asyncio.StreamReader()
@@ -146,6 +140,28 @@ class Plane:
                 with suppress(ConnectionError):  # it has ended, as its relay says
                     writer.write(msgspec.json.encode({"users": told.users}) + b"\n")
                     await writer.drain()
+        raise InputEnded
+
+
+class PortMeter:
+    """What a port of the switch has sent from slot to slot, by this process's own network namespace."""
+
+    def __init__(self, port: str, slot_s: float) -> None:
+        self._port = port
+        self._slot_s = slot_s
+        self._before: tuple[float, int] | None = None
+
+    def sent(self, begin_s: float) -> int | None:
+        """Return the bytes since the slot before ended; None where that is another one, or the port has gone."""
+        now = _sent_bytes(self._port)
+        before, self._before = self._before, None if now is None else (begin_s, now)
+        if now is None or before is None or begin_s - before[0] > 1.5 * self._slot_s:
+            return None
+        return now - before[1]
+
+
+async def _watch(name: str, process: asyncio.subprocess.Process) -> None:
+    role.say(ended=f"{name}, with status {await process.wait()}")
 
 
 def _move(pid: int, cgroups: Iterable[str]) -> None:
@@ -153,13 +169,12 @@ def _move(pid: int, cgroups: Iterable[str]) -> None:
         Path(cgroup, "cgroup.procs").write_text(str(pid), encoding="ascii")
 
 
-def _sent_bytes(port: str) -> int:
-    """Return what a port has sent, by the counters of this process's own network namespace."""
+def _sent_bytes(port: str) -> int | None:
     for line in Path("/proc/net/dev").read_text(encoding="ascii").splitlines():
         name, _, numbers = line.partition(":")
         if name.strip() == port:
             return int(numbers.split()[8])
-    return 0
+    return None
 
 
 def _end_all(settings: PlaneSettings) -> None:
@@ -174,15 +189,20 @@ def _end_all(settings: PlaneSettings) -> None:
 
 def main() -> None:
     """Run until the input ends; process 1 has no default for signals."""
+    if os.getpid() != 1:  # else the end of this would be the end of everything on the machine
+        raise SystemExit("this is process 1 of the live testbed's namespaces, and started by it alone")
     settings = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=PlaneSettings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     try:
         asyncio.run(Plane(settings).run())
-    except MicrooptError as error:
-        role.say(failed=str(error))
-    except KeyboardInterrupt:
+    except* (InputEnded, KeyboardInterrupt):
         pass
+    except* MicrooptError as errors:
+        role.say(failed=str(errors.exceptions[0]))
+    except* Exception as errors:
+        role.say(failed=f"{errors.exceptions[0]!r}")
+        raise
     finally:
         _end_all(settings)
 

@@ -1,8 +1,11 @@
 """From a folder of measurements and their slice model to what a closed loop comes to, kept in that folder."""
 
 import asyncio
+import hashlib
+import signal
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +18,7 @@ from microopt_optimizer.slice_model.model_file import TrainedModel
 from microopt_testbed.live.collect import SCALE
 from microopt_testbed.live.dash import segments_bits
 from microopt_testbed.live.lab import LabSettings
-from microopt_testbed.live.loop import Follow, close_loop
+from microopt_testbed.live.loop import Follow, LoopRun, close_loop
 from microopt_testbed.live.loop_plan import MODEL, SLICES, LoopPlan
 from microopt_testbed.live.outcome import LoopOutcome, judge
 from microopt_testbed.live.pcap import Recording
@@ -56,18 +59,43 @@ def play(folder: Path, pace: Pace, follow: Follow, recordings: dict[str, Recordi
     )
     with (folder / "run.log").open("a", encoding="utf-8") as events:
         log.configure(LogSettings(format="json"), agent="testbed", stream=events)
-        outcome = judge(asyncio.run(close_loop(settings, plan, model, folder, follow)))
+        run = asyncio.run(_until_signalled(close_loop(settings, plan, model, folder, follow)))
+    outcome = judge(run, _digest(pace, plan, model, recordings))
     (folder / OUTCOME).write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2) + b"\n")
     return outcome
 
 
+async def _until_signalled(playing: Coroutine[Any, Any, LoopRun]) -> LoopRun:
+    """End in order on SIGTERM too.
+
+    Raises:
+        ConfigError: that came.
+    """
+    task = asyncio.ensure_future(playing)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError as error:
+        raise ConfigError("ended by a signal before all was played") from error
+
+
 def played_before(folder: Path, pace: Pace) -> LoopOutcome | None:
-    """Return what was played before, if it has as many pairs."""
+    """Return what was played before, if it was the same with the same model, and everything of it is known.
+
+    Raises:
+        ConfigError: as `play`.
+    """
+    plan, model = _plan(folder, pace)
     try:
         outcome = msgspec.json.decode((folder / OUTCOME).read_bytes(), type=LoopOutcome)
-    except (FileNotFoundError, msgspec.DecodeError):  # not played yet, or cut off, or something was unknown in it
+    except (FileNotFoundError, msgspec.DecodeError):  # not played yet, or something was unknown in it
         return None
-    return outcome if len(outcome.pairs) == pace.pairs else None
+    return outcome if outcome.of == _digest(pace, plan, model, None) else None
+
+
+def _digest(pace: Pace, plan: LoopPlan, model: TrainedModel, recordings: dict[str, Recording] | None) -> str:
+    played = msgspec.json.encode([pace, plan.scale, model.digest, sorted((recordings or {}).items())])
+    return hashlib.sha256(played).hexdigest()[:16]
 
 
 def _plan(folder: Path, pace: Pace) -> tuple[LoopPlan, TrainedModel]:

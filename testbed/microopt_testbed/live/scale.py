@@ -81,17 +81,24 @@ class Scale(Struct, frozen=True, kw_only=True):
         return self.factor * paper_mbps * self.millicores_per_mbps
 
 
-def fitted(carried_mbps: float, millicores_per_mbps: float) -> Scale:
-    """Return the scale for a machine that carries `carried_mbps` for each slice, all at the same time.
+def fitted(carried_mbps: float, limited_mbps: float, limit_millicores: float) -> Scale:
+    """Return the scale for a machine.
+
+    Args:
+        carried_mbps: what it carries for each slice, all at the same time.
+        limited_mbps: the same where each gNB is limited.
+        limit_millicores: to this.
 
     Raises:
         ConfigError: it carries too little to tell anything.
     """
     factor = math.floor(_SHARE * carried_mbps / max(BANDWIDTHS) / _STEP) * _STEP
-    if factor < _STEP:
+    if factor < _STEP or limited_mbps <= 0.0:
         raise ConfigError(
-            f"this machine carries {carried_mbps:.1f} Mbit/s a slice, which is too little; let it do less else"
+            f"this machine carries {carried_mbps:.1f} Mbit/s a slice, {limited_mbps:.1f} at {limit_millicores:g} "
+            "millicores, which is too little; let it do less else"
         )
+    millicores_per_mbps = limit_millicores / limited_mbps
     digits = 1 - math.floor(math.log10(millicores_per_mbps))
     return Scale(factor=round(factor, 2), millicores_per_mbps=round(millicores_per_mbps, digits))
 

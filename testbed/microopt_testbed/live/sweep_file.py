@@ -51,6 +51,7 @@ class SweepFile:
         self._file = file
         if not file.exists():
             file.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+        _drop_cut_line(file)
         self.rows = self._counted()
 
     def _counted(self) -> Counter[Cell]:
@@ -71,6 +72,14 @@ class SweepFile:
         lines = (
             f"{one.time_s:.3f},{one.qos_mbps * cell.users:.4f},{point},{one.qos_mbps:.4f}\n" for one in samples
         )
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+        with self._file.open("ab", buffering=0) as file:
+            file.write("".join(lines).encode())
         self.rows[cell] += len(samples)
+
+
+def _drop_cut_line(file: Path) -> None:
+    """Remove what a full disk or a power cut has left of a last line."""
+    data = file.read_bytes()
+    if data and not data.endswith(b"\n"):
+        with file.open("r+b") as cut:
+            cut.truncate(data.rfind(b"\n") + 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,6 @@ QUEUE: Final = 0
 """In user space a port's traffic all goes through its queue 0; one port a slice makes that the slice's rate."""
 BURST_BITS: Final = 200_000
 """What a switch that had to wait for the CPU may send at once; with a burst of one packet that time is lost."""
-_SCHEMA: Final = Path("/usr/share/openvswitch/vswitch.ovsschema")
 _READY_WITHIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.02
 
@@ -30,6 +30,7 @@ class Switch:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.daemons: dict[str, asyncio.subprocess.Process] = {}
         self._environment = {**os.environ, "OVS_RUNDIR": str(folder), "OVS_LOGDIR": str(folder)}
 
     async def start(self, ports: Iterable[str], queue_max_mbps: float) -> None:
@@ -39,10 +40,8 @@ class Switch:
             ConfigError: Open vSwitch is not installed, or does not start.
         """
         socket = database(self._folder)
-        if not _SCHEMA.exists():
-            raise ConfigError(f"{_SCHEMA} is missing: install openvswitch-switch")
         file = self._folder / "conf.db"
-        run("ovsdb-tool", "create", str(file), str(_SCHEMA))
+        run("ovsdb-tool", "create", str(file))
         await self._daemon("ovsdb-server", str(file), f"--remote=punix:{socket}")
         await self._until_exists(socket, "ovsdb-server")
         self.ask("--no-wait", "init")
@@ -60,9 +59,12 @@ class Switch:
 
     async def _daemon(self, program: str, *words: str) -> None:
         log = self._folder / f"{program}.log"
+        executable = shutil.which(program)
+        if executable is None:
+            raise ConfigError(f"{program} is not installed; Debian has it in openvswitch-switch")
         with log.open("ab") as output:
-            await asyncio.create_subprocess_exec(
-                program,
+            self.daemons[program] = await asyncio.create_subprocess_exec(
+                executable,
                 *words,
                 f"--unixctl={self._folder / program}.ctl",
                 "-vconsole:warn",

@@ -3,8 +3,10 @@
 import fcntl
 import os
 import struct
+from pathlib import Path
 from typing import Final
 
+TUN: Final = Path("/dev/net/tun")
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TUN: Final = 0x0001
 _IFF_NO_PI: Final = 0x1000
@@ -17,7 +19,7 @@ def open_tun(name: str) -> int:
     Raises:
         OSError: there is no /dev/net/tun, no right to open it, or somebody else has the interface.
     """
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.ioctl(descriptor, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TUN | _IFF_NO_PI))
     except OSError:

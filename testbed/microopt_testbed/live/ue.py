@@ -153,10 +153,11 @@ async def run(settings: RoleSettings) -> None:
     """Run until the other side of the commands has gone."""
     Modem(settings).start()
     crowd = Crowd(settings)
-    reporting = asyncio.create_task(crowd.report_slots())
+    tasks = [asyncio.create_task(crowd.report_slots()), asyncio.create_task(crowd.follow_commands())]
     role.say(ready=True)
-    await crowd.follow_commands()
-    reporting.cancel()
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for one in done:
+        await one
 
 
 def main() -> None:

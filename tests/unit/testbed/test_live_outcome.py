@@ -54,7 +54,7 @@ def test_degradation_weighs_slots_by_their_users(telemetry):
 
 
 def test_a_run_that_keeps_its_slas_has_no_problems(run):
-    outcome = judge(run(missed=1))
+    outcome = judge(run(missed=1), "x")
     assert outcome.problems == []
     assert [one.degradation for one in outcome.pairs] == [0.1, 0.1]
     assert [one.paper_qos_threshold for one in outcome.pairs] == [3.0, 3.0]
@@ -64,22 +64,33 @@ def test_a_run_that_keeps_its_slas_has_no_problems(run):
 
 
 def test_what_did_not_work_is_said(run):
-    outcome = judge(run(missed=4, slots=8, states=("applied",)))
+    outcome = judge(run(missed=4, slots=8, states=("applied",)), "x")
     text = "\n".join(outcome.problems)
     assert "slice 1-000001, at least 3 Mbit/s, missed 0.1: degradation 0.500" in text
-    assert "telemetry of 8 of 10 slots" in text
+    assert "only 8 of 10 slots are known" in text
     assert "no allocation was verified" in text
     assert "no allocation was effective" in text
     assert "no allocation was applied" not in text
+
+
+def test_slots_of_which_nothing_is_known_do_not_count_and_are_missed(run, telemetry):
+    found = run(slots=6)
+    for n, (users, qos) in enumerate([(None, None), (2.0, None), (None, 5.0), (0.0, None)], start=6):
+        allocation = {name: value / 2 for name, value in PEAK.items()}
+        slot = telemetry(n, slice=SLICES[0], users=users, qos=qos, allocation=allocation)
+        found.record.telemetry += [slot, slot]  # as after a redelivery
+    outcome = judge(found, "x")
+    assert outcome.pairs[0].slots == 7
+    assert any("only 7 of 10 slots are known" in problem for problem in outcome.problems)
 
 
 def test_slots_of_another_phase_do_not_count(run, telemetry):
     found = run()
     late = START + timedelta(seconds=10)
     found.record.telemetry.append(telemetry(0, time=late, slice=SLICES[0], users=9.0, qos=0.0))
-    assert judge(found).pairs[0].degradation == 0.0
+    assert judge(found, "x").pairs[0].degradation == 0.0
 
 
 def test_without_telemetry_nothing_is_claimed(run):
-    outcome = judge(run(slots=0))
+    outcome = judge(run(slots=0), "x")
     assert any("degradation nan" in problem for problem in outcome.problems)

@@ -16,13 +16,15 @@ HALF = Scale(factor=0.5, millicores_per_mbps=4.0)
 
 
 def test_half_of_what_a_machine_carries_is_the_papers_most():
-    assert fitted(41.0, 3.94) == Scale(factor=0.5, millicores_per_mbps=3.9)
-    assert fitted(31.9, 12.6) == Scale(factor=0.35, millicores_per_mbps=13.0)
+    assert fitted(41.0, 10.0, 39.4) == Scale(factor=0.5, millicores_per_mbps=3.9)
+    assert fitted(31.9, 5.0, 63.0) == Scale(factor=0.35, millicores_per_mbps=13.0)
 
 
 def test_a_machine_that_carries_next_to_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"carries 3\.0 Mbit/s a slice"):
-        fitted(3.0, 4.0)
+        fitted(3.0, 3.0, 10.0)
+    with pytest.raises(ConfigError, match=r"0\.0 at 60 millicores"):
+        fitted(40.0, 0.0, 60.0)
 
 
 def test_bandwidth_cpu_and_thresholds_keep_the_papers_proportions():
@@ -73,6 +75,15 @@ def test_a_sweep_that_is_taken_up_again_knows_what_it_has(tmp_path):
     assert rows.qos.tolist() == [0.5, 0.75, 3.25]
     assert rows.resources.tolist() == [[20.0, 2.5], [20.0, 2.5], [20.0, 5.0]]
     assert file.read_text().splitlines()[1] == "1000.000,1.5000,20,2.5,3,0.5000"
+
+
+def test_a_line_that_was_cut_off_is_measured_again(tmp_path):
+    file, cell = tmp_path / "data.csv", Cell(2.5, 20.0, 3)
+    SweepFile(file).append(cell, [Sample(1000.0, 0.5)])
+    whole = file.read_text()
+    file.write_text(whole + "1001.000,1.5000,20,2.5,3,0.5")
+    assert SweepFile(file).rows == {cell: 1}
+    assert file.read_text() == whole
 
 
 @pytest.mark.parametrize(
