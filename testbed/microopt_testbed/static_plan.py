@@ -14,6 +14,16 @@ def static_allocation(spec: SliceSpec, pool: PoolSpec, model: TrainedModel, peak
     Raises:
         ConfigError: nothing within the slice's bounds is enough.
     """
+    allocation, lacking = static_plan(spec, pool, model, peak)
+    if lacking:
+        raise ConfigError(f"peak allocation: {lacking}")
+    return allocation
+
+
+def static_plan(
+    spec: SliceSpec, pool: PoolSpec, model: TrainedModel, peak: PeakSla
+) -> tuple[dict[str, float], str]:
+    """Return what a slice is given for `peak`, and why that is not enough: it then is its ceilings."""
     ask = SliceProblem(
         slice=spec.slice,
         sla=Sla(qos_threshold=peak.qos_threshold, degradation_threshold=peak.degradation_threshold),
@@ -24,6 +34,4 @@ def static_allocation(spec: SliceSpec, pool: PoolSpec, model: TrainedModel, peak
     )
     problem = Problem(pool=pool.pool, interval=Interval(FIRST_MONDAY, 1.0), resources=pool.resources, slices=[ask])
     answer = PeakSolver().solve(problem, {spec.model: model}).slices[0]
-    if answer.status == "infeasible":
-        raise ConfigError(f"peak allocation: {answer.reason}")
-    return answer.allocation
+    return answer.allocation, answer.reason if answer.status == "infeasible" else ""

@@ -25,7 +25,7 @@ from microopt_testbed.live.knobs import opened_for
 from microopt_testbed.live.lab import Lab, LabSettings, running
 from microopt_testbed.live.loop_plan import MEASUREMENT, MODEL, SLICES, LoopPlan, tables
 from microopt_testbed.observe import Record
-from microopt_testbed.static_plan import static_allocation
+from microopt_testbed.static_plan import static_plan
 
 HEAD_START_S: Final = 20.0
 """Until the first slot: the forecaster reads the past."""
@@ -55,6 +55,8 @@ class LoopRun:
     plan: LoopPlan
     start_s: float
     peak: dict[str, float]
+    peak_lacks: str = ""
+    """Why what is planned statically is not enough, if it is not."""
     record: Record = field(default_factory=Record)
 
 
@@ -74,8 +76,8 @@ async def close_loop(
         ConfigError: the testbed or an agent cannot run, or this machine is too slow.
     """
     pool, first = plan.pool(), plan.spec(SLICES[0], plan.slas[0], {})
-    peak = static_allocation(first, pool, model, plan.scale.peak)
-    run = LoopRun(plan, math.nan, peak)
+    peak, lacking = static_plan(first, pool, model, plan.scale.peak)
+    run = LoopRun(plan, math.nan, peak, lacking)
     async with AsyncExitStack() as stack:
         lab = await stack.enter_async_context(running(settings))
         await _set_all(lab, peak)

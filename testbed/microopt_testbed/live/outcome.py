@@ -73,7 +73,10 @@ def judge(run: LoopRun, of: str) -> LoopOutcome:
         pairs=pairs,
         states=states,
         saving_vs_peak=1.0 - total / peak,
-        problems=_problems(pairs, states, plan.intervals * plan.slots_per_interval),
+        problems=[
+            *_problems(pairs, states, plan.intervals * plan.slots_per_interval),
+            *([f"Peak-alloc: {run.peak_lacks}"] if run.peak_lacks else []),
+        ],
     )
 
 

@@ -22,7 +22,7 @@ def run(telemetry):
     def build(missed: int = 0, slots: int = 10, states=("applied", "verified", "effective")) -> LoopRun:
         plan = LoopPlan(scale=SCALE, slas=tuple(SCALE.slas[:2]), intervals=2, slots_per_interval=5)
         record = LoopRun(plan, START.timestamp(), PEAK).record
-        found = LoopRun(plan, START.timestamp(), PEAK, record)
+        found = LoopRun(plan, START.timestamp(), PEAK, record=record)
         half = {name: value / 2 for name, value in PEAK.items()}
         for name in SLICES:
             for n in range(slots):
@@ -89,6 +89,12 @@ def test_slots_of_another_phase_do_not_count(run, telemetry):
     late = START + timedelta(seconds=10)
     found.record.telemetry.append(telemetry(0, time=late, slice=SLICES[0], users=9.0, qos=0.0))
     assert judge(found, "x").pairs[0].degradation == 0.0
+
+
+def test_a_static_plan_that_is_not_enough_is_said(run):
+    found = run()
+    found.peak_lacks = "it gets its ceilings"
+    assert judge(found, "x").problems == ["Peak-alloc: it gets its ceilings"]
 
 
 def test_without_telemetry_nothing_is_claimed(run):
