@@ -1,4 +1,4 @@
-"""What an interval of a thousand slices costs."""
+"""What an interval of a thousand slices costs, shared by a replica a core."""
 
 import json
 import os
@@ -10,12 +10,30 @@ from typing import Any
 from forecast.sizes import Sizes
 
 INTERVALS = 24
+REPLICAS = 2
 
 
 def measure(sizes: Sizes) -> dict[str, Any]:
-    """Return times and memory of a process that does nothing but forecast, over a whole season."""
+    """Return times and memory of processes that do nothing but forecast, side by side, over a whole season.
+
+    Times are those of the slower one, memory is that of both.
+    """
     here = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
-    command = [sys.executable, "-m", "forecast.scale_process", str(sizes.slices), str(sizes.days), str(INTERVALS)]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
-    return json.loads(done.stdout)
+    shares = [sizes.slices // REPLICAS, sizes.slices - sizes.slices // REPLICAS]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "forecast.scale_process", str(share), str(sizes.days), str(INTERVALS)],
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+        for share in shares
+    ]
+    said = [(process, process.communicate()[0]) for process in running]
+    for process, _ in said:
+        if process.returncode != 0:
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+    each = [json.loads(output) for _, output in said]
+    found = {key: max(one[key] for one in each) for key in each[0]}
+    together = {key: sum(one[key] for one in each) for key in ("slices", "rss_mb", "rss_before_mb")}
+    return {**found, **together, "replicas": REPLICAS}
