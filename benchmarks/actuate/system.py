@@ -22,6 +22,7 @@ from microopt.supervise import Child, Supervisor, role_command
 
 POOL = "bench"
 WITHIN_S = 60.0
+REST_S = 0.02
 HOUR_S = 3600.0
 
 
@@ -96,6 +97,7 @@ class System:
         try:
             async with asyncio.timeout(WITHIN_S):
                 while not await asyncio.to_thread(probe):
+                    await asyncio.sleep(REST_S)  # so that looking costs the actuator next to nothing
                     self._new.clear()
                     try:
                         async with asyncio.timeout(0.05):

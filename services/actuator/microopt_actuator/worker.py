@@ -141,6 +141,7 @@ class Worker:
         return min(BACKOFF_S[min(job.failures, len(BACKOFF_S)) - 1], self._check_every_s)
 
     async def _hold(self, job: Job) -> None:
+        is_fresh = job.write is None
         if job.write is None:
             job.write = await self.driver.plan(self._target, job.wish.value)
         observed = await self.driver.read(self._target)
@@ -151,7 +152,7 @@ class Worker:
         if job is not self._job or (job.verified_at is not None and not job.wish.keep):
             return  # meanwhile a newer wish has come, which alone is written, or this one was let go
         # Planned anew: the target may be another one by now, such as a restarted switch's.
-        write = await self.driver.plan(self._target, job.wish.value)
+        write = job.write if is_fresh else await self.driver.plan(self._target, job.wish.value)
         if job is not self._job:
             return
         is_other = write.thing != job.write.thing

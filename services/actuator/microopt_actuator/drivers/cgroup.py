@@ -24,6 +24,7 @@ from microopt_actuator.drivers.cgroup_pods import POD
 from microopt_actuator.drivers.cgroup_tree import NO_PID, PID, CgroupTree
 from microopt_actuator.settings import ActuatorSettings
 
+MOST_GROUPS = 10_000
 _FLOAT_SLACK = 1e-12
 """Relative error of the division that turns a quota back into millicores, with room to spare."""
 
@@ -61,6 +62,7 @@ class CgroupCpu:
         self._raise_parents = raise_parents
         self._widened = _WidenedParents()
         self._found: dict[str, CpuGroup] = {}
+        self._above: dict[CpuGroup, tuple[CpuGroup, ...]] = {}
 
     def read_millicores(self, target: str) -> float | None:
         """Return the limit in force, the least of the cgroup's own and those above it; `None` is no limit.
@@ -70,7 +72,7 @@ class CgroupCpu:
             PermanentError: the target is no cgroup that can be limited.
         """
         group = self._find(target)
-        least = min(one.read().millicores for one in (group, *group.ancestors()))
+        least = min(one.read().millicores for one in (group, *self._ancestors(group)))
         return None if math.isinf(least) else least
 
     def write_millicores(self, target: str, millicores: float) -> None:
@@ -134,17 +136,25 @@ class CgroupCpu:
     def _find(self, target: str) -> CpuGroup:
         """Return the target's cgroup; one that was found and is still there is not looked for again."""
         found = self._found.get(target)
-        if found is None or not found.limit_file.exists():
+        if found is None or not found.is_there:
             found = self._tree.find(target)
             if not target.startswith((PID, POD)):  # a process may move, and a container be made anew
                 self._found[target] = found
         return found
 
+    def _ancestors(self, group: CpuGroup) -> tuple[CpuGroup, ...]:
+        """Return the cgroups above, nearest first, which are those that its path names."""
+        if group not in self._above:
+            if len(self._above) > MOST_GROUPS:  # of processes and containers that came and went
+                self._above.clear()
+            self._above[group] = tuple(group.ancestors())
+        return self._above[group]
+
     def _prepared(self, target: str, millicores: float) -> tuple[CpuGroup, CpuLimit, list[CpuGroup]]:
         """Return the cgroup, its limit to be, and those above it that are narrower, nearest first."""
         limit = self._limit(target, millicores)
         group = self._find(target)
-        narrower = [one for one in group.ancestors() if one.read().millicores < limit.millicores]
+        narrower = [one for one in self._ancestors(group) if one.read().millicores < limit.millicores]
         if narrower and not self._raise_parents and group.version == 1:
             raise _parent_in_the_way(group, narrower[0], limit)
         return group, limit, narrower
