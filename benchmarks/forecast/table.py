@@ -75,7 +75,12 @@ def _error(error: float) -> str:
 
 
 def _scale(scale: Mapping[str, Any]) -> Rows:
-    header = ["slices", "mean s an interval", "worst s", "one cold start s", "peak RSS MB"]
-    row = [f"{scale['slices']:,}", f"{scale['update_mean_s']:.2f}", f"{scale['update_s']:.2f}"]
+    header = ["slices", "replicas", "mean s an interval", "worst s", "one cold start s", "peak RSS MB"]
+    row = [
+        f"{scale['slices']:,}",
+        str(scale["replicas"]),
+        f"{scale['update_mean_s']:.2f}",
+        f"{scale['update_s']:.2f}",
+    ]
     row += [f"{scale['cold_start_of_one_s']:.2f}", f"{scale['rss_mb']:,.0f}"]
     return "All slices of a deployment, over a day of intervals", header, [row]
