@@ -23,9 +23,9 @@ from microopt_testbed.demo.summary import Event
 from microopt_testbed.emulator_agent import EmulatorSettings
 from microopt_testbed.observe import Record
 
-ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator", "testbed")
-HEAD_START_S: Final = 18.0
-"""Until the first slot: the agents start, and the forecaster reads the past; 6 s are enough on two idle cores."""
+ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator")
+HEAD_START_S: Final = 24.0
+"""Until the first slot, from when the agents are ready: their store takes the past as fast as its disk does."""
 
 
 @dataclass
@@ -60,12 +60,16 @@ class Demo:
         async with system(self._store, self._logs, self._run.record) as one:
             await desired.put(one.bus, self._plan.desired(self._peak))
             await model_store.publish(one.bus, scenario.MODEL, model_file.to_bytes(self._model))
+            self._run.phase = "starting the agents"
+            tables = {"actuator": scenario.actuator_table()}
+            await one.agents.start({role: tables.get(role, {}) for role in ROLES})
+            self._run.phase = "telling them the last days"
             outside = self._outside()
             told = asyncio.Event()
             days = self._plan.history_days
             telling = asyncio.create_task(history.tell(one.bus, outside, days, told), name="history")
             try:
-                await self._start_agents(one.agents, outside)
+                await one.agents.start({"testbed": msgspec.to_builtins(outside)})
                 await history.wait_until_told(told, telling, before_s=self._run.start_s)
                 await self._play_day(one)
             finally:
@@ -76,11 +80,6 @@ class Demo:
         interval_s = self._plan.interval_s
         self._run.start_s = math.ceil((time.time() + HEAD_START_S) / interval_s) * interval_s
         return self._plan.emulator(self._run.start_s, self._peak)
-
-    async def _start_agents(self, agents: Agents, outside: EmulatorSettings) -> None:
-        self._run.phase = "starting the agents, and telling them the last days"
-        tables = {"actuator": scenario.actuator_table(), "testbed": msgspec.to_builtins(outside)}
-        await agents.start({role: tables.get(role, {}) for role in ROLES})
 
     async def _play_day(self, one: System) -> None:
         self._run.phase = "running"

@@ -27,7 +27,7 @@ from microopt_testbed.live.loop_plan import MEASUREMENT, MODEL, SLICES, LoopPlan
 from microopt_testbed.observe import Record
 from microopt_testbed.static_plan import static_plan
 
-HEAD_START_S: Final = 20.0
+HEAD_START_S: Final = 24.0
 """Until the first slot: the forecaster reads the past."""
 EARLY_S: Final = 0.2
 """Before a slot, so that its UEs are told in time."""
