@@ -85,7 +85,9 @@ async def test_a_kernel_that_limits_cpu_by_v1_tells_it_too(measuring):
             process.kill()
             await process.wait()
         assert heard.rejected == []
-        assert any(100 < m.usage["gnb_cpu"] < 400 for m in heard.measurements)
+        used = [m.usage["gnb_cpu"] for m in heard.measurements]
+        assert max(used) > 50.0  # of 200, in periods that are shorter than the quota's
+        assert sum(used) / len(used) < 700.0
     finally:
         for folder in folders:
             await eventually(lambda folder=folder: not (folder / "cgroup.procs").read_text())
