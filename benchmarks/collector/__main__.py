@@ -16,9 +16,10 @@ import trial
 RESULTS = Path(__file__).parents[1] / "results"
 QUICK_RESULTS = Path("var/bench")
 SLICES = 1000
-STEP = 1.2
-FIRST_RATE = 8_000.0
+FIRST_RATE = 2_000.0
 MOST_RATE = 60_000.0
+STEPS = (2.0, 1.1)
+"""Rates grow by the first factor until one is not sustained, then from the last good one by the second."""
 AGAIN = 2
 """Tries of a rate that was not sustained: other work on the machine must not decide."""
 
@@ -26,20 +27,25 @@ AGAIN = 2
 async def sustained(kind: trial.Kind, *, bare: bool, seconds: float, most: float = MOST_RATE) -> float:
     """Return the highest rate, in messages a second, at which practically everything is stored."""
     best, rate = 0.0, FIRST_RATE
-    while rate <= most:
-        for _ in range(AGAIN):
-            outcome = await trial.run(kind, bare=bare, rate=rate, seconds=seconds, slices=SLICES)
-            click.echo(
-                f"  {kind}{' bare' if bare else ''} {rate:,.0f}/s: {outcome.stored} of {outcome.said} stored, "
-                f"{outcome.cpu_s / seconds:.2f} cores",
-                err=True,
-            )
-            if outcome.is_sustained:
-                break
-        else:
-            return best
-        best, rate = rate, rate * STEP
+    for step in STEPS:
+        while rate <= most and await is_sustained(kind, bare=bare, rate=rate, seconds=seconds):
+            best, rate = rate, rate * step
+        rate = best * STEPS[-1]
     return best
+
+
+async def is_sustained(kind: trial.Kind, *, bare: bool, rate: float, seconds: float) -> bool:
+    """Return whether a rate is sustained in one of the tries."""
+    for _ in range(AGAIN):
+        outcome = await trial.run(kind, bare=bare, rate=rate, seconds=seconds, slices=SLICES)
+        click.echo(
+            f"  {kind}{' bare' if bare else ''} {rate:,.0f}/s: {outcome.stored} of {outcome.said} stored, "
+            f"{outcome.cpu_s / seconds:.2f} cores",
+            err=True,
+        )
+        if outcome.is_sustained:
+            return True
+    return False
 
 
 async def measure(seconds: float, most: float) -> dict[str, Any]:

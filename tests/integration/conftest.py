@@ -18,6 +18,7 @@ from aiohttp import web
 
 from fakes.systemd import FakeSystemd, write_bus_config
 from microopt.broker import Broker, free_port
+from microopt.cancel import cancel
 from microopt_collector.sources.base import Measurement, Rejected, Source
 from real.actuator import ActuatorProcess
 from real.cgroups import Cgroup
@@ -314,8 +315,7 @@ def measuring(recorder: Recorder) -> Callable:
             yield recorder
             assert not task.done(), task
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancel([task])
 
     return run
 

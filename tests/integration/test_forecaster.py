@@ -15,6 +15,7 @@ import structlog
 
 from microopt import codec, streams
 from microopt.agent import Agent
+from microopt.cancel import cancel
 from microopt.errors import ConfigError
 from microopt.messages import Forecast, Telemetry
 from microopt.settings import Settings
@@ -284,8 +285,7 @@ async def measuring(bus, samples):
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await cancel([task])
 
 
 async def heard_more(heard, count):

@@ -13,6 +13,7 @@ import pytest
 
 from microopt import codec, streams
 from microopt.broker import free_port
+from microopt.cancel import cancel
 from microopt.errors import ConfigError, TemporaryError
 from microopt.messages import Telemetry
 from microopt.settings import NatsSettings, Settings
@@ -145,8 +146,7 @@ async def test_a_broker_that_is_killed_ends_the_source_and_takes_it_again(mosqui
     await eventually(lambda: len(recorder.states) == 2)
     await broker.say(kpi())
     await eventually(lambda: recorder.measurements)
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
+    await cancel([listening])
 
 
 def account_of_the_collector(folder) -> Path:
@@ -170,8 +170,7 @@ async def test_a_wrong_password_is_said_without_the_password(mosquitto, recorder
     password.write_text("right\n")
     listening = asyncio.create_task(source(broker, **login).run(recorder))
     await is_up(recorder)
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
+    await cancel([listening])
 
 
 async def test_a_topic_that_the_broker_refuses_is_said(mosquitto, recorder, measuring, tmp_path):
