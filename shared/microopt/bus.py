@@ -22,14 +22,14 @@ from nats.js.errors import (
 
 from microopt import codec, subjects
 from microopt.errors import ConfigError, TemporaryError
-from microopt.messages import Actuation, Allocation, Answer, Forecast, Telemetry
+from microopt.messages import Actuation, Allocation, Answer, Asked, Assurance, Event, Forecast, Telemetry
 from microopt.metrics import AgentMetrics
 from microopt.settings import NatsSettings
 from microopt.together import Together
 
 T = TypeVar("T")
-Published = Telemetry | Forecast | Answer | Allocation | Actuation
-P = TypeVar("P", Telemetry, Forecast, Answer, Allocation, Actuation)
+Published = Telemetry | Forecast | Answer | Allocation | Actuation | Asked | Assurance | Event
+P = TypeVar("P", Telemetry, Forecast, Answer, Allocation, Actuation, Asked, Assurance, Event)
 
 MSG_ID: Final = "Nats-Msg-Id"  # ADR-4: header names are case-sensitive
 ACK_TIMEOUT_S: Final = 2.0

@@ -12,7 +12,7 @@ from microopt.bus import Bus
 from microopt.errors import ConfigError, InvalidMessageError
 from microopt.explain import explain
 from microopt.ids import slice_id
-from microopt.specs import PoolSpec, Route, SliceSpec
+from microopt.specs import Margin, PoolSpec, Route, SliceSpec
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ BUCKET_OF: Final[dict[type[Any], str]] = {
     PoolSpec: streams.POOLS,
     SliceSpec: streams.SLICES,
     Route: streams.ROUTES,
+    Margin: streams.MARGINS,
 }
 
 

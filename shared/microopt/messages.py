@@ -156,6 +156,11 @@ class Problem(Message, frozen=True, tag="microopt.problem.v1"):
     deadline_s: Seconds = 1.0
     capacity_prices: Values = {}
 
+    @property
+    def id(self) -> str:
+        """Return the digest of the problem as encoded: two problems with one id are the same."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
 
 class SliceSolution(Struct, frozen=True, kw_only=True):
     """An optimizer's answer for one slice."""
@@ -186,26 +191,141 @@ class Solution(Message, frozen=True, tag="microopt.solution.v1"):
     solve_s: Quantity = 0.0
 
 
+class Asked(Message, frozen=True, tag="microopt.asked.v1"):
+    """A pool's problem in one interval as the router asked it, published after the allocations were.
+
+    `active` and `others` were asked by the router; `shadows` are to be asked by the auditor with this problem.
+    `epoch` is that of the allocations that came of it, if any did.
+    """
+
+    problem: Problem
+    active: Name
+    at: Time
+    others: tuple[Name, ...] = ()
+    shadows: tuple[Name, ...] = ()
+    epoch: Annotated[int, Meta(ge=0)] = 0
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of this problem: it is kept once, however often it was asked."""
+        return message_id("asked", self.problem.pool, self.problem.id, self.epoch)
+
+
+class SliceCheck(Struct, frozen=True, kw_only=True):
+    """What the slice model says of an allocation: E(β), or what keeps it from telling.
+
+    `outside` names the inputs that lie outside of the trained range.
+    """
+
+    slice: SliceId
+    expected_degradation: Ratio | None = None
+    outside: Text = ""
+    error: Text = ""
+
+
+class Check(Message, frozen=True, tag="microopt.check.v1"):
+    """Asks what the slice models say of allocations of a problem's slices."""
+
+    problem: Problem
+    allocations: dict[SliceId, Values]
+
+
+class Checked(Message, frozen=True, tag="microopt.checked.v1"):
+    """The answer to a `Check`, a part for each allocation that was asked about."""
+
+    slices: list[SliceCheck]
+
+
 class Answer(Message, frozen=True, tag="microopt.answer.v1"):
-    """One slice's part of a `Solution`, kept for comparison, with what became of it."""
+    """One optimizer's answer to one problem, with what the guard and the slice model say of it.
+
+    Without `solution` there was none: `error` says why. `refused` has a reason for each slice that was refused.
+    """
+
+    pool: Name
+    interval: Interval
+    problem: Text
+    optimizer: Name
+    role: Literal["active", "canary", "exception", "fallback", "shadow"]
+    at: Time
+    solution: Solution | None = None
+    error: Text = ""
+    latency_s: Quantity = 0.0
+    refused: dict[SliceId, Text] = {}
+    checks: list[SliceCheck] = []
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of this very answer: a second one to the same problem is another fact."""
+        digest = hashlib.sha256(msgspec.json.encode([self.problem, self.role, self.solution, self.error, self.at]))
+        return message_id("answer", self.optimizer, self.pool, digest.hexdigest()[:16])
+
+
+class Event(Message, frozen=True, tag="microopt.event.v1"):
+    """What an operator wants to know of: mostly why an answer was not taken as it came.
+
+    `refused` by the guard, `fallback` taken, `reverted` to the active's answer, `held` by a mode or an old
+    forecast, `unchecked` by the slice model, `leader` of the pool changed, `canary` judged, `margin` or `model`
+    changed.
+    """
+
+    pool: Name
+    kind: Literal["refused", "fallback", "reverted", "held", "unchecked", "leader", "canary", "margin", "model"]
+    at: Time
+    slice: SliceId | None = None
+    optimizer: Text = ""
+    reason: Text = ""
+    epoch: Annotated[int, Meta(ge=0)] = 0
+    interval: Interval | None = None
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of this event: what is said twice at one time of one slice is one event."""
+        digest = hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+        return message_id("event", self.pool, digest)
+
+
+class Assurance(Message, frozen=True, tag="microopt.assurance.v1"):
+    """What one interval of one slice came to: what was promised, what happened, and what it cost.
+
+    `status` is TS 28.536's word for the SLA in this interval, or UNKNOWN where telemetry does not tell. `realised`
+    is the share of the user-time in `known_slots` of `slots` that missed the QoS threshold, and `users_slots` that
+    user-time. `asked_threshold` is the degradation threshold that optimizers were asked for. Costs are by the
+    pool's weights; `peak_cost` is Peak-alloc's, where the slice has one. `expected_degradation` is the slice
+    model's.
+    """
 
     slice: SliceId
     pool: Name
     interval: Interval
+    epoch: Annotated[int, Meta(ge=1)]
     optimizer: Name
-    role: Literal["active", "shadow"]
-    solution: SliceSolution
-    refused: Text = ""
+    status: Literal["FULFILLED", "NOT_FULFILLED", "UNKNOWN"]
+    degradation_threshold: Ratio
+    cost: Quantity
+    at: Time
+    asked_threshold: Ratio | None = None
+    expected_degradation: Ratio | None = None
+    realised: Ratio | None = None
+    users_slots: Quantity = 0.0
+    slots: Annotated[int, Meta(ge=0)] = 0
+    known_slots: Annotated[int, Meta(ge=0)] = 0
+    peak_cost: Quantity | None = None
 
     @property
     def message_id(self) -> str:
-        """Return the id of this very answer: a second one for the same interval is another fact."""
-        digest = hashlib.sha256(msgspec.json.encode([self.interval, self.role, self.solution])).hexdigest()[:16]
-        return message_id("answer", self.optimizer, self.slice, unix_ms(self.interval.start), digest)
+        """Return the id of this slice's interval under this epoch."""
+        return message_id("assurance", self.slice, unix_ms(self.interval.start), self.epoch)
 
 
 class Allocation(Message, frozen=True, tag="microopt.allocation.v1"):
-    """What a slice shall have, by the pool's one writer; a higher `epoch` always wins."""
+    """What a slice shall have, by the pool's one writer; a higher `epoch` always wins.
+
+    `answered` is what the optimizer said, `changes` what the guard made of it and why. `fallback` says that no
+    routed optimizer's answer could be used: the `last` good allocation or the `peak` allocation stands in, or a
+    mode holds what is in `force`. `problem` is the id of the `Problem` that was asked, `asked_threshold` the
+    degradation threshold in it.
+    """
 
     slice: SliceId
     pool: Name
@@ -218,6 +338,11 @@ class Allocation(Message, frozen=True, tag="microopt.allocation.v1"):
     expected_degradation: Ratio | None = None
     forecast_made_at: Time | None = None
     reason: Text = ""
+    answered: Values = {}
+    changes: tuple[Text, ...] = ()
+    fallback: Literal["", "last", "peak", "force"] = ""
+    problem: Text = ""
+    asked_threshold: Ratio | None = None
 
     @property
     def message_id(self) -> str:

@@ -1,5 +1,6 @@
 """Desired state, as kept in the KV buckets `slices`, `pools` and `routes`, and read by every agent."""
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ _Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
 _Seconds = Annotated[float, Meta(ge=0.001, le=31 * 86_400.0)]
 
 BlindPolicy = Literal["hold", "peak", "max"]
+Mode = Literal["apply", "no-shrink", "frozen", "recommend"]
+"""What becomes of an answer: applied; applied where it grows; what is in force is renewed; only published."""
 
 
 class Sla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,20 +106,96 @@ class SliceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
             raise ValueError(f"blind_policy {self.blind_policy!r} needs peak_allocation for {sorted(self.bounds)}")
 
 
+class Criteria(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a canary must keep to be promoted, each beside the active optimizer on the same problems.
+
+    `cost_ratio`: its cost by the active's, over its slices; `unfulfilled`: the share of its slices' intervals
+    that missed the SLA; `failures`: the share of its answers that were late, refused or absent; `latency_s`: what
+    95 % of its answers take at most.
+    """
+
+    cost_ratio: Annotated[float, Meta(gt=0.0, le=1e3)] = 1.01
+    unfulfilled: _Ratio = 0.1
+    failures: _Ratio = 0.05
+    latency_s: _Seconds = 1.0
+
+
+class Canary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An optimizer on probation for some slices of a pool: those that are named, or a share of all.
+
+    After `intervals` judged intervals it is promoted if it keeps the `criteria`, and rolled back otherwise.
+    """
+
+    optimizer: _Name
+    slices: tuple[_SliceId, ...] = ()
+    share: _Ratio = 0.0
+    intervals: Annotated[int, Meta(ge=1, le=100_000)] = 24
+    criteria: Criteria = Criteria()
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.slices) == bool(self.share):
+            raise ValueError("a canary has either slices or a share above 0")
+
+    def has(self, slice_: str) -> bool:
+        """Return whether a slice is one of the canary's; a share that grows only adds slices."""
+        if self.slices:
+            return slice_ in self.slices
+        digest = hashlib.sha256(f"{self.optimizer}/{slice_}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") < self.share * 2**64
+
+
 class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="microopt.route.v1"):
-    """Which optimizer answers for a pool, and which only watch; who changed it, when and why."""
+    """Which optimizers answer for a pool, which only watch, and what becomes of answers (docs/adr/0016).
+
+    `fallbacks` are asked in order when the active fails; `exceptions` name another optimizer for single slices.
+    `mode` holds for the pool, `modes` for single slices. It says who changed the route, when and why.
+    """
 
     pool: _Name
     active: _Name
     shadows: tuple[_Name, ...] = ()
+    fallbacks: tuple[_Name, ...] = ()
+    exceptions: dict[_SliceId, _Name] = {}
+    canary: Canary | None = None
+    mode: Mode = "apply"
+    modes: dict[_SliceId, Mode] = {}
     changed_at: Annotated[datetime, Meta(tz=True)] | None = None
     changed_by: str = ""
     reason: str = ""
 
+    def optimizer_of(self, slice_: str) -> str:
+        """Return whose answer a slice is to have."""
+        if exception := self.exceptions.get(slice_):
+            return exception
+        if self.canary and self.canary.has(slice_):
+            return self.canary.optimizer
+        return self.active
+
+    def mode_of(self, slice_: str) -> Mode:
+        """Return what becomes of a slice's answers."""
+        return self.modes.get(slice_, self.mode)
+
+
+class Margin(Struct, frozen=True, kw_only=True, tag="microopt.margin.v1"):
+    """The degradation threshold that optimizers are asked for in place of the SLA's, and why (docs/adr/0017).
+
+    `bias` is by how many standard deviations reality has been worse than the slice model said, `offset` what the
+    long-run guarantee adds; `missed` is the share of the `judged` intervals in which the SLA was not fulfilled.
+    """
+
+    slice: _SliceId
+    degradation_threshold: Annotated[float, Meta(gt=0.0, lt=1.0)]
+    bias: float = 0.0
+    offset: float = 0.0
+    judged: Annotated[int, Meta(ge=0)] = 0
+    missed: _Ratio = 0.0
+    at: Annotated[datetime, Meta(tz=True)] | None = None
+
 
 def key_of(spec: Any) -> str | None:
     """Return the key that `spec` must stand under in its bucket, or None for what may stand anywhere."""
-    if isinstance(spec, SliceSpec):
+    if isinstance(spec, (SliceSpec, Margin)):
         return spec.slice
     if isinstance(spec, (PoolSpec, Route)):
         return spec.pool

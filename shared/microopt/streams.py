@@ -15,7 +15,7 @@ from nats.js.api import (
 from nats.js.errors import BadRequestError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
 
 from microopt.errors import ConfigError
-from microopt.messages import Actuation, Allocation, Answer, Forecast, Telemetry
+from microopt.messages import Actuation, Allocation, Answer, Asked, Assurance, Event, Forecast, Telemetry
 from microopt.subjects import ALL, ROOT
 
 log = structlog.get_logger("microopt.streams")
@@ -29,6 +29,9 @@ FORECASTS: Final = "FORECASTS"
 SOLUTIONS: Final = "SOLUTIONS"
 ALLOCATIONS: Final = "ALLOCATIONS"
 ACTUATIONS: Final = "ACTUATIONS"
+PROBLEMS: Final = "PROBLEMS"
+ASSURANCES: Final = "ASSURANCES"
+EVENTS: Final = "EVENTS"
 DEAD: Final = "DEAD"
 
 STREAM_OF: Final[dict[type[Any], str]] = {
@@ -37,12 +40,16 @@ STREAM_OF: Final[dict[type[Any], str]] = {
     Answer: SOLUTIONS,
     Allocation: ALLOCATIONS,
     Actuation: ACTUATIONS,
+    Asked: PROBLEMS,
+    Assurance: ASSURANCES,
+    Event: EVENTS,
 }
 
 SLICES: Final = "slices"
 POOLS: Final = "pools"
 ROUTES: Final = "routes"
 STATE: Final = "state"
+MARGINS: Final = "margins"
 FORECASTER: Final = "forecaster"
 MODELS: Final = "models"
 
@@ -67,10 +74,13 @@ STREAM_CONFIGS: Final = (
     _stream(SOLUTIONS, ALL[Answer], max_age_s=7 * DAY_S, max_mib=512, per_subject=1000),
     _stream(ALLOCATIONS, ALL[Allocation], max_age_s=365 * DAY_S, max_mib=512, per_subject=10_000),
     _stream(ACTUATIONS, ALL[Actuation], max_age_s=30 * DAY_S, max_mib=512, per_subject=10_000),
+    _stream(PROBLEMS, ALL[Asked], max_age_s=7 * DAY_S, max_mib=512, per_subject=1000),
+    _stream(ASSURANCES, ALL[Assurance], max_age_s=365 * DAY_S, max_mib=512, per_subject=10_000),
+    _stream(EVENTS, ALL[Event], max_age_s=30 * DAY_S, max_mib=128, per_subject=10_000),
     _stream(DEAD, f"{ROOT}.dead.*", max_age_s=30 * DAY_S, max_mib=256, per_subject=10_000),
 )
 
-BUCKET_HISTORY: Final = {SLICES: 16, POOLS: 16, ROUTES: 64, STATE: 4, FORECASTER: 1}
+BUCKET_HISTORY: Final = {SLICES: 16, POOLS: 16, ROUTES: 64, STATE: 4, MARGINS: 16, FORECASTER: 1}
 
 # What decides whether a message is kept: a server that quietly ignores one of these must not go unnoticed.
 _CHECKED: Final = (

@@ -4,7 +4,7 @@ from functools import singledispatch
 from typing import Any
 
 from microopt.errors import ConfigError
-from microopt.messages import Actuation, Allocation, Answer, Forecast, Telemetry
+from microopt.messages import Actuation, Allocation, Answer, Asked, Assurance, Event, Forecast, Telemetry
 
 ROOT = "microopt"
 
@@ -14,8 +14,15 @@ ALL: dict[type[Any], str] = {
     Answer: f"{ROOT}.solution.*.*",
     Allocation: f"{ROOT}.allocation.*",
     Actuation: f"{ROOT}.actuation.*.*",
+    Asked: f"{ROOT}.problem.*",
+    Assurance: f"{ROOT}.assurance.*",
+    Event: f"{ROOT}.event.*",
 }
 """The wildcard subject of each published message type."""
+
+
+CHECK = f"{ROOT}.check"
+"""The request subject of what the slice models say of allocations; workers answer as one queue group."""
 
 
 def optimize(optimizer: str) -> str:
@@ -50,7 +57,7 @@ def _(message: Forecast) -> str:
 
 @of.register
 def _(message: Answer) -> str:
-    return f"{ROOT}.solution.{_token(message.optimizer)}.{_token(message.slice)}"
+    return f"{ROOT}.solution.{_token(message.optimizer)}.{_token(message.pool)}"
 
 
 @of.register
@@ -61,6 +68,21 @@ def _(message: Allocation) -> str:
 @of.register
 def _(message: Actuation) -> str:
     return f"{ROOT}.actuation.{_token(message.slice)}.{_token(message.resource)}"
+
+
+@of.register
+def _(message: Asked) -> str:
+    return f"{ROOT}.problem.{_token(message.problem.pool)}"
+
+
+@of.register
+def _(message: Assurance) -> str:
+    return f"{ROOT}.assurance.{_token(message.slice)}"
+
+
+@of.register
+def _(message: Event) -> str:
+    return f"{ROOT}.event.{_token(message.pool)}"
 
 
 def _token(text: str) -> str:

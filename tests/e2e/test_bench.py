@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-MACHINE = {"processor", "cores", "python", "torch", "nats_py", "nats_server"}
+MACHINE = {"processor", "python_loop_ns", "cores", "python", "torch", "nats_py", "nats_server"}
 PEERS = {"cma_es", "slsqp", "scbo", "grid", "microopt_paper"}
 SUMMARY = {"ms_p50", "gap_median", "gap_max", "feasible"}
 

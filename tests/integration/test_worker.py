@@ -104,22 +104,19 @@ async def forecast_both(bus, make_forecast, duration_s=20.0):
     return start
 
 
-async def answers(bus) -> dict[str, Answer]:
+async def answers(bus) -> list[Answer]:
     info = await bus.js.stream_info(streams.SOLUTIONS)
     messages = [await bus.js.get_msg(streams.SOLUTIONS, n) for n in range(1, info.state.last_seq + 1)]
-    found = [codec.decode(m.data, Answer, origin=m.subject) for m in messages]
-    return {answer.slice: answer for answer in found}
+    return [codec.decode(m.data, Answer, origin=m.subject) for m in messages]
 
 
 async def refusal(bus) -> str:
     """Return why the router refused the answer for the bad slice, once it has."""
-    kept = await eventually(lambda: _refused(bus))
-    return kept.refused
+    return await eventually(lambda: _refused(bus))
 
 
-async def _refused(bus):
-    answer = (await answers(bus)).get(BAD)
-    return answer if answer and answer.refused else None
+async def _refused(bus) -> str:
+    return next((answer.refused[BAD] for answer in await answers(bus) if BAD in answer.refused), "")
 
 
 async def put_nothing(objects, model):

@@ -13,12 +13,18 @@ KINDS: Final[tuple[type[Any], ...]] = (
     messages.Forecast,
     messages.Problem,
     messages.Solution,
+    messages.Asked,
     messages.Answer,
+    messages.Check,
+    messages.Checked,
     messages.Allocation,
     messages.Actuation,
+    messages.Assurance,
+    messages.Event,
     specs.SliceSpec,
     specs.PoolSpec,
     specs.Route,
+    specs.Margin,
 )
 
 

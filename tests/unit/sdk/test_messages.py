@@ -15,16 +15,22 @@ from microopt.messages import (
     Actuation,
     Allocation,
     Answer,
+    Asked,
+    Assurance,
+    Check,
+    Checked,
+    Event,
     Forecast,
     Interval,
     Problem,
+    SliceCheck,
     SliceProblem,
     SliceSolution,
     Solution,
     Telemetry,
     Traffic,
 )
-from microopt.specs import Bounds, PoolSpec, ResourceSpec, Route, Sla, SliceSpec, key_of
+from microopt.specs import Bounds, Margin, PoolSpec, ResourceSpec, Route, Sla, SliceSpec, key_of
 
 SCHEMAS = Path(__file__).parents[3] / "docs/schemas"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,7 +43,10 @@ SOLVED = SliceSolution(slice="1", allocation={"gnb_cpu": 900.0}, status="optimal
 
 TELEMETRY = Telemetry(slice="1-000001", time=START, slot_s=1.0, users=3.0, qos=None)
 FORECAST = Forecast(slice="1", interval=INTERVAL, traffic=TRAFFIC, model="seasonal-naive", made_at=START)
-ANSWER = Answer(slice="1", pool="edge", interval=INTERVAL, optimizer="peak", role="shadow", solution=SOLVED)
+SOLUTION = Solution(pool="edge", interval=INTERVAL, optimizer="peak", slices=[SOLVED])
+ANSWER = Answer(
+    pool="edge", interval=INTERVAL, problem="a1", optimizer="peak", role="shadow", at=START, solution=SOLUTION
+)
 ALLOCATION = Allocation(
     slice="1",
     pool="edge",
@@ -58,18 +67,38 @@ ACTUATION = Actuation(
     driver="cgroup",
     at=START,
 )
+PROBLEM = Problem(
+    pool="edge",
+    interval=INTERVAL,
+    resources=CPU,
+    slices=[SliceProblem(slice="1", sla=SLA, traffic=TRAFFIC, bounds=BOUNDS, model="embb")],
+)
+ASKED = Asked(problem=PROBLEM, active="microopt", at=START, shadows=("peak",), epoch=7)
+EVENT = Event(pool="edge", kind="refused", at=START, slice="1", optimizer="peak", reason="late")
+ASSURANCE = Assurance(
+    slice="1",
+    pool="edge",
+    interval=INTERVAL,
+    epoch=7,
+    optimizer="peak",
+    status="FULFILLED",
+    degradation_threshold=0.1,
+    cost=0.7,
+    at=START,
+)
 MESSAGES = [
     TELEMETRY,
     FORECAST,
     ANSWER,
     ALLOCATION,
     ACTUATION,
-    Problem(
-        pool="edge",
-        interval=INTERVAL,
-        resources=CPU,
-        slices=[SliceProblem(slice="1", sla=SLA, traffic=TRAFFIC, bounds=BOUNDS, model="embb")],
-    ),
+    ASKED,
+    EVENT,
+    ASSURANCE,
+    PROBLEM,
+    Check(problem=PROBLEM, allocations={"1": {"gnb_cpu": 900.0}}),
+    Checked(slices=[SliceCheck(slice="1", expected_degradation=0.1)]),
+    Margin(slice="1", degradation_threshold=0.08, judged=12, missed=0.25),
     Solution(pool="edge", interval=INTERVAL, optimizer="peak", slices=[SOLVED]),
     PoolSpec(pool="edge", resources=CPU),
     SliceSpec(slice="1", pool="edge", sla=SLA, bounds=BOUNDS, model="embb"),
@@ -256,7 +285,12 @@ def test_only_the_one_name_of_a_slice_is_taken_from_the_bus(text):
 def test_the_id_of_a_fact_survives_the_wire_and_says_nothing_of_what_may_differ_between_replicas(message):
     again = codec.decode(codec.encode(message), type(message), origin="test")
     assert again.message_id == message.message_id
-    same = {Telemetry: {"qos": 1.0, "source": "b"}, Forecast: {"model": "b"}, Answer: {"refused": "late"}}
+    same = {
+        Telemetry: {"qos": 1.0, "source": "b"},
+        Forecast: {"model": "b"},
+        Answer: {"latency_s": 1.0},
+        Asked: {"at": LATER},
+    }
     assert replace(message, **same.get(type(message), {})).message_id == message.message_id
 
 
@@ -270,9 +304,12 @@ LATER = START + timedelta(milliseconds=1)
         (FORECAST, [{"slice": "2"}, {"interval": Interval(LATER, 3600.0)}, {"interval": Interval(START, 1800.0)}]),
         (
             ANSWER,
-            [{"slice": "2"}, {"role": "active"}, {"optimizer": "microopt"}, {"interval": Interval(LATER, 3600.0)}],
+            [{"pool": "b"}, {"role": "active"}, {"optimizer": "microopt"}, {"problem": "a2"}, {"at": LATER}],
         ),
         (ALLOCATION, [{"slice": "2"}, {"epoch": 8}]),
+        (ASKED, [{"problem": replace(PROBLEM, deadline_s=2.0)}, {"epoch": 8}]),
+        (EVENT, [{"slice": "2"}, {"kind": "fallback"}, {"reason": "absent"}, {"at": LATER}]),
+        (ASSURANCE, [{"slice": "2"}, {"epoch": 8}, {"interval": Interval(LATER, 3600.0)}]),
         (ACTUATION, [{"slice": "2"}, {"resource": "b"}, {"epoch": 8}, {"state": "failed"}, {"at": LATER}]),
     ],
     ids=name,
@@ -291,7 +328,10 @@ def test_messages_of_different_types_never_share_an_id():
     [
         (TELEMETRY, "microopt.telemetry.1-000001"),
         (FORECAST, "microopt.forecast.1"),
-        (ANSWER, "microopt.solution.peak.1"),
+        (ANSWER, "microopt.solution.peak.edge"),
+        (ASKED, "microopt.problem.edge"),
+        (EVENT, "microopt.event.edge"),
+        (ASSURANCE, "microopt.assurance.1"),
         (ALLOCATION, "microopt.allocation.1"),
         (ACTUATION, "microopt.actuation.1.gnb_cpu"),
     ],

@@ -1,7 +1,7 @@
 """Publishing what came of an answer: allocations, and the answer itself for comparison."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import structlog
@@ -46,21 +46,19 @@ class Outcome:
     async def keep(
         self, problem: Problem, solution: Solution, role: Literal["active", "shadow"], verdict: Verdict
     ) -> None:
-        """Publish each slice's answer for comparison."""
-        asked = {one.slice for one in problem.slices}
-        for answer in solution.slices:
-            if answer.slice in asked:
-                await self._bus.publish(
-                    Answer(
-                        slice=answer.slice,
-                        pool=problem.pool,
-                        interval=problem.interval,
-                        optimizer=solution.optimizer,
-                        role=role,
-                        solution=answer,
-                        refused=verdict.refused.get(answer.slice, ""),
-                    )
-                )
+        """Publish the answer for comparison."""
+        await self._bus.publish(
+            Answer(
+                pool=problem.pool,
+                interval=problem.interval,
+                problem=problem.id,
+                optimizer=solution.optimizer,
+                role=role,
+                at=datetime.now(UTC),
+                solution=solution,
+                refused=dict(verdict.refused),
+            )
+        )
 
     def _allocation(
         self, problem: Problem, answer: SliceSolution, optimizer: str, epoch: int, forecast: Forecast
