@@ -350,7 +350,7 @@ def test_a_subject_takes_no_wildcard_and_no_second_token(token):
         replace(TELEMETRY, slice=token),
         replace(FORECAST, slice=token),
         replace(ANSWER, optimizer=token),
-        replace(ANSWER, slice=token),
+        replace(ANSWER, pool=token),
         replace(ALLOCATION, slice=token),
         replace(ACTUATION, resource=token),
     ]
