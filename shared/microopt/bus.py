@@ -5,7 +5,7 @@ import re
 import ssl
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -25,12 +25,13 @@ from microopt.errors import ConfigError, TemporaryError
 from microopt.messages import Actuation, Allocation, Answer, Asked, Assurance, Event, Forecast, Telemetry
 from microopt.metrics import AgentMetrics
 from microopt.settings import NatsSettings
-from microopt.together import Together
+from microopt.together import Part, Stored, Together
 
 T = TypeVar("T")
 Published = Telemetry | Forecast | Answer | Allocation | Actuation | Asked | Assurance | Event
 P = TypeVar("P", Telemetry, Forecast, Answer, Allocation, Actuation, Asked, Assurance, Event)
 
+EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 MSG_ID: Final = "Nats-Msg-Id"  # ADR-4: header names are case-sensitive
 ACK_TIMEOUT_S: Final = 2.0
 RETRY_FOR_S: Final = 60.0
@@ -180,20 +181,40 @@ class Bus:
             InvalidMessageError: a message is not what its type allows; none was sent.
         """
         parts = [(subjects.of(m), codec.encode(m), {MSG_ID: m.message_id}) for m in messages]
+        stored = await self._store(parts, messages)
+        return [m for m, one in zip(messages, stored, strict=True) if one.fate not in ("new", "duplicate")]
+
+    async def publish_next(self, messages: Sequence[P], last: Mapping[str, int]) -> list[Stored]:
+        """Send `messages`, each only if its subject's last message has the sequence that `last` says, 0 for none.
+
+        It keeps out what another has overtaken, even if this process slept since it looked. Otherwise it is as
+        `publish_together`, and returns what became of each.
+
+        Raises:
+            InvalidMessageError: a message is not what its type allows; none was sent.
+        """
+        parts = []
+        for message in messages:
+            subject = subjects.of(message)
+            headers = {MSG_ID: message.message_id, EXPECTED: str(last.get(subject, 0))}
+            parts.append((subject, codec.encode(message), headers))
+        return await self._store(parts, messages)
+
+    async def _store(self, parts: Sequence[Part], messages: Sequence[P]) -> list[Stored]:
         if not (parts and self.nc.is_connected):
-            return list(messages)
+            return [Stored("unanswered")] * len(parts)
         try:
-            fates = await self._together.store(parts, ACK_TIMEOUT_S)
+            stored = await self._together.store(parts, ACK_TIMEOUT_S)
         except nats.errors.Error as error:  # as when more is buffered than the client takes
             self._log.warning("publishing_stopped", error=repr(error))
-            return list(messages)
+            return [Stored("unanswered")] * len(parts)
         kind = type(messages[0]).__name__
-        for fate, count in Counter(fates).items():
+        for fate, count in Counter(one.fate for one in stored).items():
             if fate in ("new", "duplicate"):
                 self.metrics.published.labels(kind, fate).inc(count)
             else:
                 self.metrics.publish_retries.inc(count)
-        return [m for m, fate in zip(messages, fates, strict=True) if fate not in ("new", "duplicate")]
+        return stored
 
     async def request(self, subject: str, message: Any, reply: type[T], *, timeout_s: float) -> T:
         """Return the decoded answer of whoever serves `subject`.

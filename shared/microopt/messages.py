@@ -110,7 +110,7 @@ class Forecast(Message, frozen=True, tag="microopt.forecast.v1"):
     """The traffic expected in the slots of one interval of one slice.
 
     `raised_from` is the mean that the model expected, where the traffic was raised to what is already observed;
-    `bands` are the model's, before that.
+    `bands` are the model's, before that. `observed_until` is where the telemetry ended that it was made from.
     """
 
     slice: SliceId
@@ -120,6 +120,7 @@ class Forecast(Message, frozen=True, tag="microopt.forecast.v1"):
     made_at: Time
     bands: tuple[Band, ...] = ()
     raised_from: Quantity | None = None
+    observed_until: Time | None = None
 
     @property
     def message_id(self) -> str:

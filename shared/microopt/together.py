@@ -13,18 +13,29 @@ from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-Fate = Literal["new", "duplicate", "unanswered", "refused"]
+Fate = Literal["new", "duplicate", "unanswered", "refused", "overtaken"]
+"""`overtaken`: the subject's last message is not the one that was expected there."""
 Part = tuple[str, bytes, dict[str, str]]
 """Subject, payload, headers."""
 
 _STATUS: Final = "Status"  # of "no responders": there is no stream
+_WRONG_LAST: Final = 10_071
+"""The server's error code where another sequence was expected than is there."""
 
 
 class _Ack(Struct, frozen=True):
     """What JetStream answers to a publication."""
 
     duplicate: bool = False
+    seq: int = 0
     error: dict[str, str | int] | None = None
+
+
+class Stored(Struct, frozen=True):
+    """What became of a message, and where it stands in its stream, if it does."""
+
+    fate: Fate
+    sequence: int = 0
 
 
 class Together:
@@ -36,7 +47,7 @@ class Together:
         self._serial = 0
         self._waves: dict[int, _Wave] = {}
 
-    async def store(self, parts: Sequence[Part], within_s: float) -> list[Fate]:
+    async def store(self, parts: Sequence[Part], within_s: float) -> list[Stored]:
         """Send `parts` in their order and return what became of each.
 
         Raises:
@@ -54,40 +65,40 @@ class Together:
                 await self._client.publish(subject, data, reply=f"{reply}{index}", headers=headers)
             await asyncio.wait_for(wave.answered.wait(), within_s)
         except TimeoutError:
-            pass  # the fates say which
+            pass  # what is stored says which
         finally:
             del self._waves[int(reply.split(".")[-2])]
-        return wave.fates
+        return wave.stored
 
     async def _hear(self, message: Msg) -> None:
         *_, serial, index = message.subject.split(".")
         wave = self._waves.get(int(serial))
         if wave is not None:
-            wave.settle(int(index), _fate(message))
+            wave.settle(int(index), _stored(message))
 
 
 class _Wave:
-    """The fates of messages that were sent together."""
+    """What became of messages that were sent together."""
 
     def __init__(self, size: int) -> None:
-        self.fates: list[Fate] = ["unanswered"] * size
+        self.stored = [Stored("unanswered")] * size
         self.answered = asyncio.Event()
         self._left = size
 
-    def settle(self, index: int, fate: Fate) -> None:
-        self.fates[index] = fate
+    def settle(self, index: int, stored: Stored) -> None:
+        self.stored[index] = stored
         self._left -= 1
         if not self._left:
             self.answered.set()
 
 
-def _fate(message: Msg) -> Fate:
+def _stored(message: Msg) -> Stored:
     if message.headers and _STATUS in message.headers:
-        return "refused"
+        return Stored("refused")
     try:
         ack = msgspec.json.decode(message.data, type=_Ack)
     except msgspec.MsgspecError:
-        return "refused"
+        return Stored("refused")
     if ack.error is not None:
-        return "refused"
-    return "duplicate" if ack.duplicate else "new"
+        return Stored("overtaken" if ack.error.get("err_code") == _WRONG_LAST else "refused")
+    return Stored("duplicate" if ack.duplicate else "new", ack.seq)

@@ -151,7 +151,7 @@ class Forecaster:
                 known_steps=len(snapshot.steps.means.known),
             )
             return "unknown"
-        forecast = _message(followed.slice, interval, expected)
+        forecast = _message(followed.slice, interval, expected, followed.observed_until_s)
         self._metrics.judge(forecast)
         return "new" if await ctx.bus.publish(forecast) else "duplicate"
 
@@ -163,7 +163,7 @@ class Forecaster:
         served.saved_at, served.changed = time.monotonic(), False
 
 
-def _message(slice: str, interval: Interval, expected: Expected) -> Forecast:
+def _message(slice: str, interval: Interval, expected: Expected, observed_until_s: float) -> Forecast:
     return Forecast(
         slice=slice,
         interval=interval,
@@ -172,6 +172,7 @@ def _message(slice: str, interval: Interval, expected: Expected) -> Forecast:
         made_at=datetime.now(UTC),
         bands=expected.prediction.bands(),
         raised_from=expected.raised_from,
+        observed_until=datetime.fromtimestamp(observed_until_s, UTC) if observed_until_s else None,
     )
 
 

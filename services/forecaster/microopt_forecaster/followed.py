@@ -60,6 +60,8 @@ class FollowedSlice:
         self.days = DayTypes(settings.timezone, settings.holidays)
         self.outlook: Outlook
         self.heard_until_s = 0.0
+        self.observed_until_s = 0.0
+        """Where the last slot ended of which the users are known; 0 for none."""
         self._follow(spec)
         self.history = History(self.grid, self.horizon_s)
 
@@ -84,6 +86,8 @@ class FollowedSlice:
         if telemetry.slot_s == self.spec.slot_s:
             time_s = telemetry.time.timestamp()
             self.heard_until_s = max(self.heard_until_s, time_s + telemetry.slot_s)
+            if telemetry.users is not None:
+                self.observed_until_s = max(self.observed_until_s, time_s + telemetry.slot_s)
             self.history.add(time_s, telemetry.users)
 
     def resume_after(self, last: Forecast | None) -> None:
@@ -96,6 +100,7 @@ class FollowedSlice:
     def restore(self, history: History, sequence: int, heard_until_s: float) -> None:
         """Take what was known when a checkpoint was made."""
         self.history, self.sequence, self.heard_until_s = history, sequence, heard_until_s
+        self.observed_until_s = heard_until_s
 
     def spec_with(self, slot_s: float, interval_s: float, season_s: float) -> SliceSpec:
         """Return the spec with other times."""

@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from microopt.errors import MicrooptError
 from microopt.messages import Allocation, Interval
+from microopt.specs import Margin
 from microopt_optimizer.router.problem import problem, require_room
-from microopt_optimizer.router.rounds import Round, is_allocated
+from microopt_optimizer.router.rounds import Round, is_answered
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 INTERVAL = Interval(START, 2.0)
@@ -61,7 +62,9 @@ def test_slices_that_are_not_asked_keep_their_share_of_the_capacity(slices, make
         1.0,
         256,
         {"gnb_cpu": 0.1},
+        {"1": Margin(slice="1", degradation_threshold=0.07)},
     )
+    assert got.slices[0].sla.degradation_threshold == 0.07
     assert got.resources["transport_bandwidth"].capacity == pytest.approx(100.0 - 10.0 - 30.0)
     assert got.resources["gnb_cpu"].capacity == pytest.approx(9000.0 - 1000.0 - 3000.0)
     assert [s.slice for s in got.slices] == ["1"]
@@ -72,7 +75,7 @@ def test_slices_that_are_not_asked_keep_their_share_of_the_capacity(slices, make
 
 def test_capacity_left_is_never_negative(slices, make_pool, make_forecast):
     last = {"2": allocated_("2", transport_bandwidth=99.0), "3": allocated_("3", transport_bandwidth=99.0)}
-    got = problem(make_pool(), INTERVAL, {"1": make_forecast("1", start=START)}, slices, last, 1.0, 256, {})
+    got = problem(make_pool(), INTERVAL, {"1": make_forecast("1", start=START)}, slices, last, 1.0, 256, {}, {})
     assert got.resources["transport_bandwidth"].capacity == 0.0
 
 
@@ -87,13 +90,13 @@ def test_capacity_left_is_never_negative(slices, make_pool, make_forecast):
         (86_400.0, 2.0, False),  # made by a clock that was a day ahead
     ],
 )
-def test_an_interval_is_allocated_by_itself_or_by_its_follower(start_s, duration_s, allocated):
+def test_an_interval_is_answered_by_itself_or_by_its_follower(start_s, duration_s, allocated):
     last = replace(allocated_("1"), interval=Interval(START + timedelta(seconds=start_s), duration_s))
-    assert is_allocated(last, INTERVAL) is allocated
+    assert is_answered(last, INTERVAL) is allocated
 
 
 def test_floors_that_do_not_fit_are_declared_with_what_is_missing(slices, make_pool, make_forecast):
     last = {"2": allocated_("2", transport_bandwidth=97.0), "3": allocated_("3", transport_bandwidth=0.0)}
     asked = {"1": make_forecast("1", start=START)}
     with pytest.raises(MicrooptError, match=r"infeasible: the floors of slices 1 need 5 Mbit/s .* leave 3"):
-        require_room(problem(make_pool(), INTERVAL, asked, slices, last, 1.0, 256, {}))
+        require_room(problem(make_pool(), INTERVAL, asked, slices, last, 1.0, 256, {}, {}))

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from microopt.messages import SliceSolution
 from microopt_optimizer.router.problem import problem as build_problem
-from microopt_optimizer.router.smoothing import MAX_REASON_CHARS, smoothed
+from microopt_optimizer.router.smoothing import smoothed
 
 CPU, BANDWIDTH = "gnb_cpu", "transport_bandwidth"
 A, B = "1-000001", "2"
@@ -18,7 +18,7 @@ def make_problem(make_pool, make_slice, make_forecast):
         slices = {name: make_slice(name) for name in current}
         forecasts = {name: make_forecast(name) for name in current}
         asked = build_problem(
-            make_pool(bandwidth=bandwidth), forecasts[A].interval, forecasts, slices, {}, 1.0, 256, {}
+            make_pool(bandwidth=bandwidth), forecasts[A].interval, forecasts, slices, {}, 1.0, 256, {}, {}
         )
         own = [replace(s, current={BANDWIDTH: current[s.slice]}) for s in asked.slices]
         return replace(asked, slices=own)
@@ -33,9 +33,9 @@ def answers(**bandwidth):
     }
 
 
-def run(problem, accepted, deadband=0.02, shrink_at_most=0.5):
-    found = smoothed(problem, accepted, deadband=deadband, shrink_at_most=shrink_at_most)
-    return {name: answer.allocation[BANDWIDTH] for name, answer in found.items()}, found
+def run(problem, accepted, deadband=0.02, shrink_at_most=0.5, held=None):
+    found = smoothed(problem, accepted, deadband=deadband, shrink_at_most=shrink_at_most, held=held or {})
+    return {name: one.values[BANDWIDTH] for name, one in found.items()}, found
 
 
 @pytest.mark.parametrize(
@@ -52,20 +52,27 @@ def run(problem, accepted, deadband=0.02, shrink_at_most=0.5):
 def test_what_grows_does_so_at_once_and_what_shrinks_in_steps(make_problem, has, answer, gets):
     values, found = run(make_problem({A: has}), answers(**{A: answer}))
     assert values == {A: pytest.approx(gets)}
-    assert bool(found[A].reason) == (gets != answer)
+    assert bool(found[A].change) == (gets != answer)
 
 
-def test_what_a_slice_keeps_is_said_beside_the_optimizers_reason(make_problem):
-    accepted = {A: replace(answers(**{A: 5.0})[A], reason="the cheapest")}
-    _, found = run(make_problem({A: 40.0}), accepted)
-    assert found[A].reason == "the cheapest; shrinks in steps: transport_bandwidth 20 instead of 5"
-    accepted = {A: replace(accepted[A], reason="x" * MAX_REASON_CHARS)}
-    assert len(run(make_problem({A: 40.0}), accepted)[1][A].reason) == MAX_REASON_CHARS
+def test_what_a_slice_keeps_is_said(make_problem):
+    _, found = run(make_problem({A: 40.0}), answers(**{A: 5.0}))
+    assert found[A].change == "shrinks in steps: transport_bandwidth 20 instead of 5"
+
+
+def test_a_slice_that_is_held_grows_but_does_not_shrink_as_far_as_there_is_room(make_problem):
+    held = {A: "its forecast is 90 s old"}
+    values, found = run(make_problem({A: 40.0}), answers(**{A: 5.0}), held=held)
+    assert values == {A: 40.0}
+    assert found[A].change == "does not shrink, its forecast is 90 s old: transport_bandwidth 40 instead of 5"
+    assert run(make_problem({A: 40.0}), answers(**{A: 45.0}), held=held)[0] == {A: 45.0}
+    values, _ = run(make_problem({A: 40.0, B: 10.0}, bandwidth=50.0), answers(**{A: 5.0, B: 35.0}), held=held)
+    assert values == {A: pytest.approx(15.0), B: 35.0}
 
 
 def test_a_resource_that_a_slice_never_had_is_as_answered(make_problem):
     _, found = run(make_problem({A: 40.0}), answers(**{A: 5.0}))
-    assert found[A].allocation[CPU] == 900.0
+    assert found[A].values[CPU] == 900.0
 
 
 def test_what_is_kept_gives_way_to_those_who_grow(make_problem):

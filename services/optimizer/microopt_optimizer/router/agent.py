@@ -1,7 +1,10 @@
 """The router's shell: follows desired state and forecasts, and runs a round for each interval of each pool."""
 
 import asyncio
+import secrets
 from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 
 from microopt import streams
 from microopt.agent import Agent, Context
@@ -9,8 +12,9 @@ from microopt.cancel import cancel
 from microopt.errors import PermanentError, TemporaryError
 from microopt.messages import Forecast
 from microopt.settings import Settings
-from microopt.specs import PoolSpec, Route, SliceSpec
+from microopt.specs import Margin, PoolSpec, Route, SliceSpec
 from microopt_optimizer.router.decide import Decider
+from microopt_optimizer.router.leases import Leases
 from microopt_optimizer.router.metrics import RouterMetrics
 from microopt_optimizer.router.rounds import Round
 from microopt_optimizer.router.settings import RouterSettings
@@ -18,6 +22,8 @@ from microopt_optimizer.router.state import RouterState
 
 RoundKey = tuple[str, datetime, float]
 
+TENDED_A_LEASE: Final = 4
+"""How often in its duration a lease is renewed."""
 AHEAD_INTERVALS = 2.0
 """How far ahead a forecast may begin: an allocation for later would rule out all before it."""
 
@@ -31,6 +37,8 @@ class Router:
         self._open: dict[RoundKey, Round] = {}
         self._changed = asyncio.Condition()
         self._new: asyncio.Queue[RoundKey] = asyncio.Queue()
+        self._leases: Leases | None = None
+        self._counted: RouterMetrics | None = None
 
     async def on_pool(self, name: str, spec: PoolSpec | None, _: Context) -> None:
         """Take a change of a pool."""
@@ -44,6 +52,10 @@ class Router:
         """Take a change of a route; rounds that are still open follow it at their next attempt."""
         self._state.set(self._state.routes, pool, route)
         context.log.info("route", pool=pool, active=route.active if route else None)
+
+    async def on_margin(self, name: str, margin: Margin | None, _: Context) -> None:
+        """Take a change of a slice's margin."""
+        self._state.set(self._state.margins, name, margin)
 
     async def on_forecast(self, forecast: Forecast, context: Context) -> None:
         """Add a forecast to its round, and open the round if it is the first."""
@@ -65,7 +77,7 @@ class Router:
 
     async def run_rounds(self, context: Context) -> None:
         """Decide each round in a task of its own; a round that fails harms no other."""
-        decider = Decider(self._settings, self._state, context, RouterMetrics(context.metrics.registry))
+        decider = Decider(self._settings, self._state, context, self._metrics(context), self._led(context))
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
@@ -75,7 +87,35 @@ class Router:
                 task.add_done_callback(running.discard)
         finally:
             await cancel(running)
-            await decider.close()
+
+    async def lead(self, context: Context) -> None:
+        """Tend the leases of all pools until the agent ends, then give them back."""
+        leases, metrics = self._led(context), self._metrics(context)
+        try:
+            while True:
+                await leases.tend(self._state.pools)
+                for pool in self._state.pools:
+                    metrics.leads.labels(pool).set(leases.leads(pool))
+                await asyncio.sleep(self._settings.lease_s / TENDED_A_LEASE)
+        finally:
+            await leases.release()
+
+    def _led(self, context: Context) -> Leases:
+        if self._leases is None:
+            holder = f"{context.bus.agent}-{secrets.token_hex(8)}"
+            self._leases = Leases(context.bus, holder, self._settings.lease_s, partial(self._won, context))
+        return self._leases
+
+    def _metrics(self, context: Context) -> RouterMetrics:
+        if self._counted is None:
+            self._counted = RouterMetrics(context.metrics.registry)
+        return self._counted
+
+    async def _won(self, context: Context, pool: str) -> None:
+        """Begin to lead a pool: what was known of it may be old."""
+        self._state.forget(pool)
+        await self._state.load_prices(context.bus, pool)
+        await self._state.load_allocations(context.bus, pool)
 
     async def _run(self, key: RoundKey, decider: Decider, context: Context) -> None:
         current = self._open[key]
@@ -114,6 +154,8 @@ def build(settings: Settings) -> Agent:
     agent.watch(streams.POOLS, PoolSpec)(router.on_pool)
     agent.watch(streams.SLICES, SliceSpec)(router.on_slice)
     agent.watch(streams.ROUTES, Route)(router.on_route)
+    agent.watch(streams.MARGINS, Margin)(router.on_margin)
     agent.on(Forecast, start="last")(router.on_forecast)
     agent.task("rounds")(router.run_rounds)
+    agent.task("leases")(router.lead)
     return agent

@@ -40,3 +40,26 @@ class RouterMetrics:
             ["pool"],
             registry=registry,
         )
+        self.checks_failed = Counter(
+            "microopt_router_checks_failed_total",
+            "Questions to the slice models that nobody answered, or not in time.",
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "microopt_router_fallbacks_total",
+            "Slices that did not take the answer they are routed to: reverted to the active's, or a fallback.",
+            ["pool", "kind"],
+            registry=registry,
+        )
+        self.leads = Gauge(
+            "microopt_router_leads",
+            "Whether this router leads the pool.",
+            ["pool"],
+            registry=registry,
+        )
+        self.price = Gauge(
+            "microopt_router_capacity_price",
+            "What one more unit of a resource would save, by the active optimizer's last answer.",
+            ["pool", "resource"],
+            registry=registry,
+        )

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from microopt.errors import MicrooptError
 from microopt.messages import Allocation, Forecast, Interval, Problem, SliceProblem, Values
-from microopt.specs import PoolSpec, ResourceSpec, SliceSpec
+from microopt.specs import Margin, PoolSpec, ResourceSpec, Sla, SliceSpec
 from microopt_optimizer.router.thinning import thinned
 
 
@@ -44,17 +44,22 @@ def problem(
     deadline_s: float,
     most_atoms: int,
     capacity_prices: Values,
+    margins: Mapping[str, Margin],
 ) -> Problem:
     """Return what the optimizer is asked: the slices with a forecast, and the capacity the others leave.
 
-    Traffic comes with at most `most_atoms` atoms; `capacity_prices` are last interval's.
+    Traffic comes with at most `most_atoms` atoms; `capacity_prices` are last interval's. A slice with a margin is
+    asked for with the margin's degradation threshold.
     """
     kept = held(pool.pool, slices, last, set(forecasts))
     return Problem(
         pool=pool.pool,
         interval=interval,
         resources={name: _left(spec, kept.get(name, 0.0)) for name, spec in pool.resources.items()},
-        slices=[_slice(slices[name], forecasts[name], last.get(name), most_atoms) for name in sorted(forecasts)],
+        slices=[
+            _slice(slices[name], forecasts[name], last.get(name), most_atoms, margins.get(name))
+            for name in sorted(forecasts)
+        ],
         deadline_s=deadline_s,
         capacity_prices={name: price for name, price in capacity_prices.items() if name in pool.resources},
     )
@@ -85,10 +90,12 @@ def _current(spec: SliceSpec, last: Allocation | None) -> Values:
     return last.values if last else spec.peak_allocation
 
 
-def _slice(spec: SliceSpec, forecast: Forecast, last: Allocation | None, most_atoms: int) -> SliceProblem:
+def _slice(
+    spec: SliceSpec, forecast: Forecast, last: Allocation | None, most_atoms: int, margin: Margin | None
+) -> SliceProblem:
     return SliceProblem(
         slice=spec.slice,
-        sla=spec.sla.tightened(spec.qos_margin),
+        sla=_asked_sla(spec, margin),
         traffic=thinned(forecast.traffic, most_atoms),
         bounds=spec.bounds,
         model=spec.model,
@@ -96,3 +103,8 @@ def _slice(spec: SliceSpec, forecast: Forecast, last: Allocation | None, most_at
         current=_current(spec, last),
         priority=spec.priority,
     )
+
+
+def _asked_sla(spec: SliceSpec, margin: Margin | None) -> Sla:
+    sla = spec.sla.tightened(spec.qos_margin)
+    return sla if margin is None else replace(sla, degradation_threshold=margin.degradation_threshold)

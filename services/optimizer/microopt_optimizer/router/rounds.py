@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from microopt.messages import Allocation, Forecast, Interval
 from microopt.specs import SliceSpec
+from microopt_optimizer.router.decision import Decision
 
 
 @dataclass
@@ -14,10 +15,18 @@ class Round:
     pool: str
     interval: Interval
     forecasts: dict[str, Forecast] = field(default_factory=dict)
+    recommended: set[str] = field(default_factory=set)
+    """Slices for which only a recommendation was asked, and was given."""
+    stood_in: set[str] = field(default_factory=set)
+    """Slices for which the last allocation or Peak-alloc stands in, as long as no optimizer answers."""
 
     def add(self, forecast: Forecast) -> None:
         """Take a forecast; a later one for the same slice replaces the former."""
         self.forecasts[forecast.slice] = forecast
+
+    def note(self, decisions: Mapping[str, Decision]) -> None:
+        """Take note of what was decided, so that nothing stands in twice."""
+        self.stood_in |= {name for name, decision in decisions.items() if decision.fallback in ("last", "peak")}
 
     def is_complete(self, slices: Mapping[str, SliceSpec]) -> bool:
         """Return whether every slice of the pool with this interval's length has its forecast."""
@@ -38,16 +47,16 @@ class Round:
         return {
             name: forecast
             for name, forecast in self.forecasts.items()
-            if name in slices and not is_allocated(last.get(name), self.interval)
+            if name in slices and name not in self.recommended and not is_answered(last.get(name), self.interval)
         }
 
 
-def is_allocated(last: Allocation | None, interval: Interval) -> bool:
-    """Return whether the last allocation is for `interval`, or for one that follows it.
+def is_answered(last: Allocation | None, interval: Interval) -> bool:
+    """Return whether the last allocation is an optimizer's for `interval`, or for one that follows it.
 
     One that ends earlier is of a former, shorter interval, and one that begins after `interval` has ended was made
     by a clock that was ahead: neither stands in the way.
     """
-    if last is None:
+    if last is None or last.fallback in ("last", "peak"):
         return False
     return interval.start <= last.interval.start <= interval.end <= last.interval.end

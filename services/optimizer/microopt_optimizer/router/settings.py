@@ -4,6 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from microopt_optimizer.router.judging import Envelope, Policy
+
 _Seconds = Annotated[float, Meta(gt=0.0, le=3600.0)]
 
 
@@ -25,3 +27,15 @@ class RouterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What would shrink by less than this share of what it has stays as it is; 0 lets everything shrink."""
     shrink_at_most: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5
     """The share of what it has by which a resource of a slice shrinks in one interval at most; 1 is no limit."""
+    lease_s: Annotated[float, Meta(ge=0.2, le=60.0)] = 3.0
+    """How long a pool's leader is believed to be alive without a sign of it; then another router takes over."""
+    check: Policy = "required"
+    """Whether an answer counts that no slice model could check; `off` asks none."""
+    envelope: Envelope = "say"
+    """Whether an answer counts that lies outside of what the slice model was trained on, or is only said to."""
+    check_within_s: _Seconds = 2.0
+    """For the slice models' word on an answer."""
+    forecast_age_intervals: Annotated[float, Meta(gt=0.0, le=1e3)] = 2.0
+    """On a forecast that is older nothing shrinks."""
+    telemetry_age_slots: Annotated[float, Meta(gt=0.0, le=1e6)] = 10.0
+    """On a forecast that was made without the telemetry of so many slots nothing shrinks."""

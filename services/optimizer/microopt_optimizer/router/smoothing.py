@@ -1,41 +1,53 @@
 """No flapping, and no cliff: what shrinks does so in steps, as far as nobody else needs it (ADR 12)."""
 
 from collections.abc import Mapping
-from typing import Final
-
-from msgspec.structs import replace
+from dataclasses import dataclass
 
 from microopt.messages import Problem, SliceProblem, SliceSolution, Values
 
-MAX_REASON_CHARS: Final = 2_000
+
+@dataclass(frozen=True)
+class Smooth:
+    """What a slice is to have, and how that is other than what was answered."""
+
+    values: Values
+    change: str = ""
 
 
 def smoothed(
-    problem: Problem, accepted: Mapping[str, SliceSolution], *, deadband: float, shrink_at_most: float
-) -> dict[str, SliceSolution]:
-    """Return the accepted answers, shrinking what slices have by less at once; what grows grows as answered.
+    problem: Problem,
+    accepted: Mapping[str, SliceSolution],
+    *,
+    deadband: float,
+    shrink_at_most: float,
+    held: Mapping[str, str],
+) -> dict[str, Smooth]:
+    """Return what slices are to have: what they have shrinks by less at once; what grows grows as answered.
 
     A value that is lower by less than `deadband` stays, and none shrinks by more than `shrink_at_most`, both as
-    shares of what the slice has. What is kept so comes out of the capacity that the answers leave free, in equal
-    shares of what each would keep; where none is free, the answers stand.
+    shares of what the slice has; those `held` do not shrink, for the reason given. What is kept so comes out of
+    the capacity that the answers leave free, in equal shares of what each would keep; where none is free, the
+    answers stand.
     """
     wishes = {
-        asked.slice: _kept(asked, accepted[asked.slice].allocation, deadband, shrink_at_most)
+        asked.slice: _kept(asked, accepted[asked.slice].allocation, deadband, shrink_at_most, asked.slice in held)
         for asked in problem.slices
         if asked.slice in accepted
     }
     shares = {resource: _share(problem, accepted, wishes, resource) for resource in problem.resources}
-    return {name: _with(accepted[name], wish, shares) for name, wish in wishes.items()}
+    return {name: _with(accepted[name], wish, shares, held.get(name, "")) for name, wish in wishes.items()}
 
 
-def _kept(asked: SliceProblem, answer: Values, deadband: float, shrink_at_most: float) -> dict[str, float]:
+def _kept(
+    asked: SliceProblem, answer: Values, deadband: float, shrink_at_most: float, is_held: bool
+) -> dict[str, float]:
     """Return what a slice is to have if there is room for it."""
     found = {}
     for resource, value in answer.items():
         has = min(asked.current.get(resource, value), asked.bounds[resource].ceiling)
         if value >= has:
             found[resource] = value
-        elif value >= has * (1.0 - deadband):
+        elif is_held or value >= has * (1.0 - deadband):
             found[resource] = has
         else:
             found[resource] = max(value, has * (1.0 - shrink_at_most))
@@ -60,7 +72,7 @@ def _share(
     return min(1.0, max(0.0, room) / extra) if extra > 0.0 else 0.0
 
 
-def _with(answer: SliceSolution, wish: Mapping[str, float], shares: Mapping[str, float]) -> SliceSolution:
+def _with(answer: SliceSolution, wish: Mapping[str, float], shares: Mapping[str, float], held: str) -> Smooth:
     values, said = dict(answer.allocation), []
     for resource, value in answer.allocation.items():
         kept = value + shares[resource] * (wish[resource] - value)
@@ -68,7 +80,6 @@ def _with(answer: SliceSolution, wish: Mapping[str, float], shares: Mapping[str,
             values[resource] = kept
             said.append(f"{resource} {kept:.4g} instead of {value:.4g}")
     if not said:
-        return answer
-    why = f"shrinks in steps: {', '.join(said)}"
-    reason = f"{answer.reason}; {why}" if answer.reason else why
-    return replace(answer, allocation=values, reason=reason[:MAX_REASON_CHARS])
+        return Smooth(answer.allocation)
+    why = f"does not shrink, {held}" if held else "shrinks in steps"
+    return Smooth(values, f"{why}: {', '.join(said)}")

@@ -1,17 +1,21 @@
 """What the router knows: desired state, and the last allocation of each slice."""
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from nats.js.errors import NotFoundError
+from nats.js.errors import KeyNotFoundError, NotFoundError
 
 from microopt import codec, streams, subjects
 from microopt.bus import Bus
 from microopt.errors import InvalidMessageError
 from microopt.messages import Allocation, Values
-from microopt.specs import PoolSpec, Route, SliceSpec
+from microopt.specs import Margin, PoolSpec, Route, SliceSpec
 
 S = TypeVar("S")
+
+TOGETHER: Final = 64
+"""Allocations that are read at the same time."""
 
 
 @dataclass
@@ -24,7 +28,10 @@ class RouterState:
     pools: dict[str, PoolSpec] = field(default_factory=dict)
     slices: dict[str, SliceSpec] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
+    margins: dict[str, Margin] = field(default_factory=dict)
     allocations: dict[str, Allocation | None] = field(default_factory=dict)
+    sequences: dict[str, int] = field(default_factory=dict)
+    """Of each slice, where its last allocation stands in the stream; the next is stored only behind it."""
     capacity_prices: dict[str, Values] = field(default_factory=dict)
 
     @staticmethod
@@ -37,19 +44,45 @@ class RouterState:
 
     async def load_allocations(self, bus: Bus, pool: str) -> None:
         """Read the last allocation of the pool's slices that is not known yet: it outlives the router."""
-        for name, spec in list(self.slices.items()):
-            if spec.pool == pool and name not in self.allocations:
-                self.allocations[name] = await _last(bus, name)
+        unknown = [
+            name for name, spec in self.slices.items() if spec.pool == pool and name not in self.allocations
+        ]
+        for part in (unknown[at : at + TOGETHER] for at in range(0, len(unknown), TOGETHER)):
+            await asyncio.gather(*(self._load(bus, name) for name in part))
+
+    async def save_prices(self, bus: Bus, pool: str) -> None:
+        """Keep the pool's prices where the next leader finds them."""
+        kv = await bus.js.key_value(streams.STATE)
+        await kv.put(f"prices.{pool}", codec.encode(self.capacity_prices[pool]))
+
+    async def load_prices(self, bus: Bus, pool: str) -> None:
+        """Read the pool's prices that the last leader kept; without any, solving begins from nothing."""
+        kv = await bus.js.key_value(streams.STATE)
+        try:
+            entry = await kv.get(f"prices.{pool}")
+            self.capacity_prices[pool] = codec.decode(entry.value or b"", Values, origin=f"prices.{pool}")
+        except (KeyNotFoundError, InvalidMessageError):
+            self.capacity_prices.pop(pool, None)
+
+    def forget(self, pool: str) -> None:
+        """Forget what is known of the pool's last allocations: another router may have made newer ones."""
+        for name in [name for name, spec in self.slices.items() if spec.pool == pool]:
+            self.allocations.pop(name, None)
+            self.sequences.pop(name, None)
+
+    async def _load(self, bus: Bus, slice_: str) -> None:
+        self.allocations[slice_], self.sequences[slice_] = await _last(bus, slice_)
 
 
-async def _last(bus: Bus, slice_: str) -> Allocation | None:
+async def _last(bus: Bus, slice_: str) -> tuple[Allocation | None, int]:
+    """Return a slice's last allocation and its sequence in the stream; None and 0 where there is none."""
     subject = f"{subjects.ROOT}.allocation.{slice_}"
     try:
         message = await bus.js.get_last_msg(streams.ALLOCATIONS, subject)
     except NotFoundError:
-        return None
+        return None, 0
     try:
-        return codec.decode(message.data or b"", Allocation, origin=subject)
+        return codec.decode(message.data or b"", Allocation, origin=subject), message.seq or 0
     except InvalidMessageError as error:
         await bus.dead_letter(message.data or b"", subject=subject, error=error, kind="Allocation")
-        return None
+        return None, message.seq or 0

@@ -1,0 +1,196 @@
+"""One attempt at a round: everybody who is routed to is asked the same, and what they say becomes decisions."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from microopt.messages import Forecast, Problem, SliceCheck, SliceSolution, Values
+from microopt.specs import Route
+from microopt_optimizer.router import guard, holding, judging, standby
+from microopt_optimizer.router.asking import Asking, Reply
+from microopt_optimizer.router.composing import Composed, composed
+from microopt_optimizer.router.decision import Decision
+from microopt_optimizer.router.outcome import FALLBACK, Told
+from microopt_optimizer.router.rounds import Round
+from microopt_optimizer.router.settings import RouterSettings
+from microopt_optimizer.router.smoothing import smoothed
+from microopt_optimizer.router.state import RouterState
+
+
+class Attempt:
+    """Asks, checks and composes; `told` is what is to be published of it, `prices` the active optimizer's."""
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        state: RouterState,
+        asking: Asking,
+        problem: Problem,
+        route: Route,
+        forecasts: Mapping[str, Forecast],
+        within_s: float,
+    ) -> None:
+        self.told = Told(problem, problem.id)
+        self.prices: dict[str, float] | None = None
+        self._settings = settings
+        self._state = state
+        self._asking = asking
+        self._problem = problem
+        self._route = route
+        self._forecasts = {one.slice: forecasts[one.slice] for one in problem.slices}
+        self._within_s = within_s
+        self._verdicts: dict[str, guard.Verdict] = {}
+        self._answered_by: dict[str, str] = {standby.LAST: "", standby.PEAK: ""}
+
+    async def decisions(self, current: Round, *, is_due: bool) -> dict[str, Decision]:
+        """Return what each slice is to have, of those that can be decided now.
+
+        When it `is_due`, the last allocation or Peak-alloc stands in where no optimizer has an answer.
+        """
+        untouched = holding.untouched(self._route, self._forecasts)
+        wanted = {name: self._route.optimizer_of(name) for name in self._forecasts if name not in untouched}
+        await self._ask({self._route.active, *wanted.values()})
+        order = [self._route.active]
+        found = composed(self._problem, wanted, self._verdicts, order)
+        for name in self._route.fallbacks:
+            if not found.refused:
+                break
+            if name not in self._verdicts:
+                await self._ask({name})
+            order.append(name)
+            found = composed(self._problem, wanted, self._verdicts, order)
+        if found.refused and is_due and not set(found.refused) <= current.stood_in:
+            found = await self._stand_in(wanted, order)
+        self._tell(found, current)
+        return {**self._smooth(found), **self._keep(untouched, current)}
+
+    async def _ask(self, names: set[str]) -> None:
+        replies = await self._asking.all(sorted(names), self._problem, self._within_s)
+        for name in sorted(names):
+            await self._take(replies[name])
+
+    async def _take(self, reply: Reply) -> None:
+        checks: dict[str, SliceCheck] = {}
+        if reply.solution is None:
+            verdict = guard.Verdict({}, {one.slice: reply.error for one in self._problem.slices})
+        else:
+            verdict = guard.check(self._problem, reply.solution)
+            if self._settings.check != "off":
+                verdict, checks = await self._judged(verdict)
+            self._answered_by[reply.optimizer] = reply.solution.optimizer
+            if reply.optimizer == self._route.active:
+                self.prices = dict(reply.solution.capacity_prices)
+        self._verdicts[reply.optimizer] = verdict
+        self.told.answered(reply, self._role(reply.optimizer), verdict, checks)
+        if verdict.strangers:
+            why = f"answered for slices that were not asked for: {', '.join(verdict.strangers)}"
+            self.told.event("refused", None, why, reply.optimizer)
+
+    async def _judged(self, verdict: guard.Verdict) -> tuple[guard.Verdict, dict[str, SliceCheck]]:
+        """Hold the accepted answers, and claims that an SLA cannot be held, against the slice models."""
+        settings, problem = self._settings, self._problem
+        values = {name: answer.allocation for name, answer in verdict.accepted.items()}
+        checks = await self._asking.check(problem, values, settings.check_within_s)
+        verdict = judging.judged(problem, verdict, checks, settings.check, settings.envelope)
+        given_up = {name for name, answer in verdict.accepted.items() if answer.status == "infeasible"}
+        if given_up:
+            accepted = {name: answer.allocation for name, answer in verdict.accepted.items()}
+            room = {name: one for name, one in judging.room_for(problem, accepted).items() if name in given_up}
+            could = await self._asking.check(problem, room, settings.check_within_s)
+            verdict = _without_false_alarms(problem, verdict, could, room)
+        return verdict, checks
+
+    def _role(self, optimizer: str) -> str:
+        if optimizer == self._route.active:
+            return "active"
+        if self._route.canary and optimizer == self._route.canary.optimizer:
+            return "canary"
+        return "exception" if optimizer in self._route.exceptions.values() else "fallback"
+
+    async def _stand_in(self, wanted: Mapping[str, str], order: list[str]) -> Composed:
+        options = standby.candidates(self._problem, self._state.slices, self._state.allocations)
+        checks = {}
+        if self._settings.check != "off":
+            checks = {
+                name: await self._asking.check(self._problem, values, self._settings.check_within_s)
+                for name, values in options.items()
+            }
+        self._verdicts |= standby.verdicts(self._problem, options, checks)
+        return composed(self._problem, wanted, self._verdicts, [*order, standby.LAST, standby.PEAK])
+
+    def _tell(self, found: Composed, current: Round) -> None:
+        for name, optimizer in found.optimizers.items():
+            if name in found.reverted:
+                stands_in = optimizer in FALLBACK or optimizer in self._route.fallbacks
+                said = found.answers[name].reason if optimizer in FALLBACK else ""
+                taken = f"{FALLBACK.get(optimizer, optimizer)} taken instead"
+                why = "; ".join(part for part in (found.reverted[name], taken, said) if part)
+                if name not in current.stood_in or optimizer not in FALLBACK:
+                    self.told.event(
+                        "fallback" if stands_in else "reverted", name, why, self._route.optimizer_of(name)
+                    )
+        for name, why in found.refused.items():
+            self.told.event("refused", name, why, self._route.optimizer_of(name))
+
+    def _smooth(self, found: Composed) -> dict[str, Decision]:
+        settings = self._settings
+        held = holding.not_to_shrink(
+            self._route,
+            self._forecasts,
+            self._state.slices,
+            datetime.now(UTC),
+            settings.forecast_age_intervals,
+            settings.telemetry_age_slots,
+        )
+        smooth = smoothed(
+            self._problem,
+            found.answers,
+            deadband=settings.deadband,
+            shrink_at_most=settings.shrink_at_most,
+            held=held,
+        )
+        decisions: dict[str, Decision] = {}
+        for name, one in smooth.items():
+            optimizer = found.optimizers[name]
+            if name in held and one.change:
+                self.told.event("held", name, one.change, optimizer)
+            reverted = (found.reverted[name],) if name in found.reverted else ()
+            changes = (*reverted, *((one.change,) if one.change else ()))
+            answered_by = self._answered_by[optimizer] or self._route.optimizer_of(name)
+            decisions[name] = Decision(
+                found.answers[name], one.values, answered_by, changes, FALLBACK.get(optimizer, "")
+            )
+        return decisions
+
+    def _keep(self, untouched: Mapping[str, str], current: Round) -> dict[str, Decision]:
+        """Renew what frozen slices have; those that are only recommended for are done with their answers."""
+        decisions: dict[str, Decision] = {}
+        for name, mode in untouched.items():
+            current.recommended.add(name)
+            last = self._state.allocations.get(name)
+            if mode == "frozen" and last is not None:
+                answer = SliceSolution(
+                    slice=name,
+                    allocation=last.values,
+                    status=last.status,
+                    expected_degradation=last.expected_degradation,
+                )
+                change = "the route's mode keeps what is in force: frozen"
+                decisions[name] = Decision(answer, last.values, last.optimizer, (change,), "force")
+        return decisions
+
+
+def _without_false_alarms(
+    problem: Problem,
+    verdict: guard.Verdict,
+    could: Mapping[str, SliceCheck],
+    room: Mapping[str, Values],
+) -> guard.Verdict:
+    allowed = {one.slice: one.sla.degradation_threshold for one in problem.slices}
+    wrong = {
+        name: why
+        for name in room
+        if (why := judging.false_alarm(verdict.accepted[name], could.get(name), allowed[name], room[name]))
+    }
+    accepted = {name: answer for name, answer in verdict.accepted.items() if name not in wrong}
+    return replace(verdict, accepted=accepted, refused={**verdict.refused, **wrong})

@@ -1,0 +1,84 @@
+"""The leases of all pools: tended side by side, and told of when they come and go."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+
+from microopt.bus import Bus
+from microopt_optimizer.router.lease import UNREACHABLE, Lease, NotLeading
+
+Won = Callable[[str], Awaitable[None]]
+
+
+class Leases:
+    """Which pools this router leads.
+
+    Args:
+        won: is awaited with a pool that this router leads from now on, before it decides anything there.
+    """
+
+    def __init__(self, bus: Bus, holder: str, ttl_s: float, won: Won) -> None:
+        self._bus = bus
+        self._holder = holder
+        self._ttl_s = ttl_s
+        self._won = won
+        self._leases: dict[str, Lease] = {}
+        self._ready: set[str] = set()
+        self._changed = asyncio.Condition()
+        self._log = structlog.get_logger("microopt.router")
+
+    def leads(self, pool: str) -> bool:
+        """Return whether this router may decide for a pool right now."""
+        return pool in self._ready and self._leases[pool].is_held
+
+    async def next_epoch(self, pool: str) -> int:
+        """Return the pool's next epoch; see `Lease.next_epoch`."""
+        return await self._leases[pool].next_epoch()
+
+    async def wait_for(self, pool: str, within_s: float) -> bool:
+        """Return whether this router leads a pool, once it does or `within_s` have passed."""
+        try:
+            async with asyncio.timeout(within_s), self._changed:
+                await self._changed.wait_for(lambda: self.leads(pool))
+        except TimeoutError:
+            return False
+        return True
+
+    async def tend(self, pools: Iterable[str]) -> None:
+        """Renew or try to take the lease of each pool; one that fails harms no other."""
+        wanted = set(pools)
+        for pool in set(self._leases) - wanted:
+            self._ready.discard(pool)
+            await self._leases.pop(pool).release()
+        for pool in wanted - set(self._leases):
+            self._leases[pool] = Lease(self._bus, pool, self._holder, self._ttl_s)
+        await asyncio.gather(*(self._tend(lease) for lease in self._leases.values()))
+
+    async def release(self) -> None:
+        """Give all leases back, so that another router need not wait for their end."""
+        self._ready.clear()
+        await asyncio.gather(*(lease.release() for lease in self._leases.values()))
+
+    async def _tend(self, lease: Lease) -> None:
+        try:
+            await lease.tend()
+        except NotLeading as error:
+            self._log.warning("lease_lost", pool=lease.pool, error=str(error))
+        except UNREACHABLE as error:
+            self._log.warning("lease_not_renewed", pool=lease.pool, error=repr(error))
+        if not lease.is_held:
+            self._ready.discard(lease.pool)
+        elif lease.pool not in self._ready:
+            await self._begin(lease.pool)
+
+    async def _begin(self, pool: str) -> None:
+        try:
+            await self._won(pool)
+        except Exception:  # as when the bus is away: it is tried again when the lease is renewed
+            self._log.exception("lease_not_begun", pool=pool)
+            return
+        self._ready.add(pool)
+        self._log.info("lease_won", pool=pool)
+        async with self._changed:
+            self._changed.notify_all()
