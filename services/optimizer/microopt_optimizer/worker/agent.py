@@ -13,14 +13,14 @@ from msgspec.structs import replace
 
 from microopt import subjects
 from microopt.agent import Agent, Context
-from microopt.errors import ConfigError, ModelError
-from microopt.messages import Problem, SliceProblem, SliceSolution, Solution
+from microopt.errors import ConfigError
+from microopt.messages import Check, Checked, Problem, SliceSolution, Solution
 from microopt.settings import Settings
 from microopt.specs import ResourceSpec
-from microopt_optimizer.slice_model.model_file import TrainedModel
-from microopt_optimizer.slice_model.model_store import ModelStore
 from microopt_optimizer.solver.base import Solver
 from microopt_optimizer.solver.registry import create
+from microopt_optimizer.worker.check import Checker
+from microopt_optimizer.worker.models import Models
 
 
 class OptimizerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +32,8 @@ class OptimizerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Files that win over the object store: model name → path."""
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """CPU threads of one solve; more workers scale better than more threads."""
+    check: bool = True
+    """Whether this worker says what the slice models say of others' allocations, too (`microopt.check`)."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where networks are kept and problems solved; cuda is for `microopt` alone."""
 
@@ -46,7 +48,8 @@ class Worker:
     def __init__(self, settings: OptimizerSettings) -> None:
         self._settings = settings
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="solve")
-        self._models: ModelStore | None = None
+        self._models = Models(settings.models, settings.device)
+        self._checker = Checker(self._models)
 
     @asynccontextmanager
     async def lifespan(self, context: Context) -> AsyncIterator[None]:
@@ -56,15 +59,20 @@ class Worker:
                 "[optimizer] device: PyTorch finds no usable GPU; install its CUDA build, or set cpu"
             )
         torch.set_num_threads(self._settings.threads)
-        self._models = ModelStore(context.bus, self._settings.models, self._settings.device)
+        self._models.open(context.bus)
         try:
             yield
         finally:
             await asyncio.to_thread(self._executor.shutdown)
+            await asyncio.to_thread(self._checker.close)
+
+    async def check(self, asked: Check, _: Context) -> Checked:
+        """Answer what the slice models say of allocations, whatever is being solved."""
+        return await self._checker.check(asked)
 
     async def solve(self, solver: Solver, name: str, problem: Problem, context: Context) -> Solution:
         """Answer `problem`; a slice whose model cannot be used is told so, and the others are solved."""
-        models, broken = await self._load(problem, context)
+        models, broken = await self._models.usable(problem, problem.slices)
         solvable = _without(problem, set(broken))
         if solvable is None:
             solution = Solution(pool=problem.pool, interval=problem.interval, optimizer=name, slices=[])
@@ -77,50 +85,6 @@ class Worker:
         ]
         context.log.info("solved", optimizer=name, pool=problem.pool, solve_s=round(solution.solve_s, 4))
         return replace(solution, slices=[*solution.slices, *refused])
-
-    async def _load(self, problem: Problem, context: Context) -> tuple[dict[str, TrainedModel], dict[str, str]]:
-        """Return the models that can be used, and the slices whose model cannot, with the reason."""
-        if self._models is None:
-            raise ModelError("the model store is not open")
-        models: dict[str, TrainedModel] = {}
-        broken: dict[str, str] = {}
-        for item in problem.slices:
-            try:
-                model = models.get(item.model) or await self._models.get(item.model)
-                model.require_resources(tuple(item.bounds))
-                _require_qos(item, model)
-                _require_units(problem, model)
-                models[item.model] = model
-            except ModelError as error:
-                context.log.error("model_unusable", slice=item.slice, error=str(error))
-                broken[item.slice] = str(error)
-        return models, broken
-
-
-def _require_qos(item: SliceProblem, model: TrainedModel) -> None:
-    header, sla = model.header, item.sla
-    predicted = (header.qos_metric, header.qos_unit, header.higher_is_better)
-    wanted = (sla.qos_metric, sla.qos_unit, sla.higher_is_better)
-    if predicted != wanted:
-        raise ModelError(
-            f"model {model.name} predicts {header.qos_metric} in {header.qos_unit} "
-            f"(higher_is_better={header.higher_is_better}), the SLA is on {sla.qos_metric} in {sla.qos_unit} "
-            f"(higher_is_better={sla.higher_is_better})"
-        )
-
-
-def _require_units(problem: Problem, model: TrainedModel) -> None:
-    """Make sure that the numbers mean the same: 2 cores are not 2 millicores."""
-    for resource in model.header.resources:
-        spec = problem.resources.get(resource.name)
-        if spec is None:
-            raise ModelError(
-                f"model {model.name} needs {resource.name}, pool {problem.pool} has {sorted(problem.resources)}"
-            )
-        if spec.unit != resource.unit:
-            raise ModelError(
-                f"model {model.name} has {resource.name} in {resource.unit}, pool {problem.pool} in {spec.unit}"
-            )
 
 
 def _without(problem: Problem, broken: set[str]) -> Problem | None:
@@ -152,4 +116,6 @@ def build(settings: Settings) -> Agent:
     for name in table.serve:
         handler = partial(worker.solve, create(name), name)
         agent.endpoint(name, subjects.optimize(name), Problem, metadata={"algorithm": name})(handler)
+    if table.check:
+        agent.endpoint("check", subjects.CHECK, Check)(worker.check)
     return agent
