@@ -60,8 +60,9 @@ class Attempt:
             order.append(name)
             found = composed(self._problem, wanted, self._verdicts, order)
         if found.refused and is_due and not set(found.refused) <= current.stood_in:
-            found = await self._stand_in(wanted, order)
-        self._tell(found, current)
+            stood_in = current.stood_in & set(found.refused)
+            found = await self._stand_in({n: o for n, o in wanted.items() if n not in stood_in}, order)
+        self._tell(found)
         return {**self._smooth(found), **self._keep(untouched, current)}
 
     async def _ask(self, names: set[str]) -> None:
@@ -118,17 +119,15 @@ class Attempt:
         self._verdicts |= standby.verdicts(self._problem, options, checks)
         return composed(self._problem, wanted, self._verdicts, [*order, standby.LAST, standby.PEAK])
 
-    def _tell(self, found: Composed, current: Round) -> None:
+    def _tell(self, found: Composed) -> None:
         for name, optimizer in found.optimizers.items():
             if name in found.reverted:
                 stands_in = optimizer in FALLBACK or optimizer in self._route.fallbacks
                 said = found.answers[name].reason if optimizer in FALLBACK else ""
                 taken = f"{FALLBACK.get(optimizer, optimizer)} taken instead"
                 why = "; ".join(part for part in (found.reverted[name], taken, said) if part)
-                if name not in current.stood_in or optimizer not in FALLBACK:
-                    self.told.event(
-                        "fallback" if stands_in else "reverted", name, why, self._route.optimizer_of(name)
-                    )
+                kind = "fallback" if stands_in else "reverted"
+                self.told.event(kind, name, why, self._route.optimizer_of(name))
         for name, why in found.refused.items():
             self.told.event("refused", name, why, self._route.optimizer_of(name))
 
