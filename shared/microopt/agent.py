@@ -63,13 +63,14 @@ class SpecRule:
 
 @dataclass(frozen=True)
 class EndpointRule:
-    """Answer requests on one subject, shared with all workers of the same queue group."""
+    """Answer requests on one subject: one of all replicas does where it is `shared`, else every one."""
 
     name: str
     subject: str
     kind: type[Any]
     handler: RequestHandler
     metadata: dict[str, str]
+    shared: bool = True
 
 
 @asynccontextmanager
@@ -119,12 +120,21 @@ class Agent:
         return register
 
     def endpoint(
-        self, name: str, subject: str, kind: type[Any], metadata: dict[str, str] | None = None
+        self,
+        name: str,
+        subject: str,
+        kind: type[Any],
+        metadata: dict[str, str] | None = None,
+        *,
+        shared: bool = True,
     ) -> Callable[[RequestHandler], RequestHandler]:
-        """Register the handler that answers requests on `subject` (a NATS micro service endpoint, ADR-32)."""
+        """Register the handler that answers requests on `subject` (a NATS micro service endpoint, ADR-32).
+
+        Of all that serve a `shared` subject one answers a request; otherwise every one does, for itself.
+        """
 
         def register(handler: RequestHandler) -> RequestHandler:
-            self.endpoints.append(EndpointRule(name, subject, kind, handler, metadata or {}))
+            self.endpoints.append(EndpointRule(name, subject, kind, handler, metadata or {}, shared))
             return handler
 
         return register

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import (
     NoStreamResponseError,
@@ -21,7 +22,7 @@ from nats.js.errors import (
 )
 
 from microopt import codec, subjects
-from microopt.errors import ConfigError, TemporaryError
+from microopt.errors import ConfigError, InvalidMessageError, TemporaryError
 from microopt.messages import Actuation, Allocation, Answer, Asked, Assurance, Event, Forecast, Telemetry
 from microopt.metrics import AgentMetrics
 from microopt.settings import NatsSettings
@@ -235,6 +236,37 @@ class Bus:
         if trouble := headers.get("Nats-Service-Error"):  # ADR-32
             raise TemporaryError(f"{subject}: {headers.get('Nats-Service-Error-Code', '')} {trouble}".strip())
         return codec.decode(answer.data, reply, origin=f"answer on {subject}")
+
+    async def request_all(
+        self, subject: str, message: Any, reply: type[T], *, within_s: float, quiet_s: float
+    ) -> list[T]:
+        """Return the answers of everybody who serves `subject` for himself.
+
+        Nobody can tell how many those are: it ends `within_s`, or when after an answer none came for `quiet_s`, or
+        at once where nobody serves it. What is no `reply` is logged and left out.
+        """
+        answers: asyncio.Queue[Msg] = asyncio.Queue()
+        inbox = self.nc.new_inbox()
+        subscription = await self.nc.subscribe(inbox, cb=answers.put)
+        found: list[T] = []
+        give_up = time.monotonic() + within_s
+        try:
+            await self.nc.publish(subject, codec.encode(message), reply=inbox)
+            wait_s = within_s
+            while wait_s > 0.0:
+                answer = await asyncio.wait_for(answers.get(), wait_s)
+                if (answer.headers or {}).get("Status") == "503":
+                    break
+                wait_s = min(quiet_s, give_up - time.monotonic())
+                try:
+                    found.append(codec.decode(answer.data, reply, origin=f"answer on {subject}"))
+                except InvalidMessageError as error:
+                    self._log.error("answer_not_usable", subject=subject, error=str(error))
+        except TimeoutError:
+            pass  # that is how it ends
+        finally:
+            await subscription.unsubscribe()
+        return found
 
     async def dead_letter(
         self,

@@ -1,11 +1,12 @@
 """Reading desired state from a file, and from and into the KV buckets."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
-from nats.js.errors import InvalidKeyError, KeyNotFoundError
+from nats.js.errors import InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError
 
 from microopt import codec, streams, yaml_file
 from microopt.bus import Bus
@@ -81,6 +82,22 @@ async def put(bus: Bus, desired: Desired) -> None:
         await bus.put_spec(streams.SLICES, spec.slice, spec)
     for route in desired.routes:
         await bus.put_spec(streams.ROUTES, route.pool, route)
+
+
+async def put_missing(bus: Bus, bucket: str, specs: Mapping[str, Any]) -> list[str]:
+    """Write the entries of a bucket that never were in it, and return their keys.
+
+    What stands there stays as it is, and what was deleted stays deleted.
+    """
+    kv = await bus.js.key_value(bucket)
+    written = []
+    for key, spec in specs.items():
+        try:
+            await kv.update(key, codec.encode(spec), last=0)  # also a mark of deletion has a sequence
+        except KeyWrongLastSequenceError:
+            continue
+        written.append(key)
+    return written
 
 
 async def get(bus: Bus, kind: type[T], key: str) -> T | None:

@@ -237,6 +237,29 @@ class Checked(Message, frozen=True, tag="microopt.checked.v1"):
     slices: list[SliceCheck]
 
 
+class Held(Message, frozen=True, tag="microopt.held.v1"):
+    """Asks every actuator what is in force: resources by slice; without `slices`, of all that it was allocated."""
+
+    slices: dict[SliceId, tuple[Name, ...]] = {}
+
+
+class Holding(Struct, frozen=True, kw_only=True):
+    """What an actuator holds of a slice: the values that were verified or read back last, of its resources alone.
+
+    `epoch` is the highest that it accepted, 0 where it knows of none and only reads what is in force.
+    """
+
+    slice: SliceId
+    epoch: Annotated[int, Meta(ge=0)]
+    values: Values
+
+
+class Holdings(Message, frozen=True, tag="microopt.holdings.v1"):
+    """One actuator's answer to `Held`; a resource whose value it does not know is left out."""
+
+    slices: list[Holding]
+
+
 class Answer(Message, frozen=True, tag="microopt.answer.v1"):
     """One optimizer's answer to one problem, with what the guard and the slice model say of it.
 

@@ -1,6 +1,7 @@
 """Running an agent: one connection, one TaskGroup of named tasks, an orderly end."""
 
 import asyncio
+import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -184,7 +185,14 @@ class _Runner:
         for rule in self._agent.endpoints:
             handler = partial(_answer, rule, self._context)
             await service.add_endpoint(
-                EndpointConfig(name=rule.name, subject=rule.subject, handler=handler, metadata=rule.metadata)
+                EndpointConfig(
+                    name=rule.name,
+                    subject=rule.subject,
+                    handler=handler,
+                    metadata=rule.metadata,
+                    # Without one it would be "q", and of all who serve the subject one would answer.
+                    queue_group=None if rule.shared else f"alone-{secrets.token_hex(8)}",
+                )
             )
         return service
 

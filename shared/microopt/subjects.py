@@ -24,6 +24,9 @@ ALL: dict[type[Any], str] = {
 CHECK = f"{ROOT}.check"
 """The request subject of what the slice models say of allocations; workers answer as one queue group."""
 
+HELD = f"{ROOT}.held"
+"""The request subject of what is in force; every actuator answers for itself."""
+
 
 def optimize(optimizer: str) -> str:
     """Return the request subject that workers of `optimizer` answer as one queue group."""

@@ -5,13 +5,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from msgspec.structs import replace
 
-from microopt import streams
+from microopt import streams, subjects
 from microopt.agent import Agent, Context
-from microopt.messages import Actuation, Allocation, Telemetry
+from microopt.messages import Actuation, Allocation, Held, Holdings, Telemetry
 from microopt.settings import Settings
 from microopt.specs import PoolSpec, SliceSpec
 from microopt_actuator.bindings import Bindings
 from microopt_actuator.dry_run import DryRun
+from microopt_actuator.held import InForce
 from microopt_actuator.memory import Memory
 from microopt_actuator.metrics import ActuatorMetrics
 from microopt_actuator.reconciler import Reconciler
@@ -26,6 +27,7 @@ class Actuator:
 
     _reconciler: Reconciler
     _memory: Memory
+    _in_force: InForce
 
     def __init__(self, settings: ActuatorSettings) -> None:
         self._settings = settings
@@ -52,6 +54,7 @@ class Actuator:
                 metrics=ActuatorMetrics(ctx.metrics.registry),
                 check_every_s=self._settings.check_every_s,
             )
+            self._in_force = InForce(self._bindings, drivers, self._reconciler)
             if not self._settings.bindings:
                 ctx.log.warning("nothing_bound", remedy="write bindings into the table [actuator]")
             yield
@@ -97,6 +100,12 @@ class Actuator:
         """See whether what was verified is at work."""
         self._reconciler.see(telemetry)
 
+    async def on_held(self, question: Held, _: Context) -> Holdings:
+        """Say what is in force here."""
+        if self._settings.dry_run:  # another one is in charge
+            return Holdings(slices=[])
+        return await self._in_force.answer(question)
+
     async def hold(self, _: Context) -> None:
         """Hold every resource at what it was asked for."""
         await self._reconciler.run()
@@ -127,6 +136,7 @@ def build(settings: Settings, *, dry_run: bool = False) -> Agent:
     agent.watch(streams.SLICES, SliceSpec)(actuator.on_spec)
     agent.on(Allocation, start="last")(actuator.on_allocation)
     agent.on(Telemetry, start="new")(actuator.on_telemetry)
+    agent.endpoint("held", subjects.HELD, Held, shared=False)(actuator.on_held)
     agent.task("hold")(actuator.hold)
     agent.task("clock")(actuator.follow_clock)
     agent.task("waiting")(actuator.take_what_waits)

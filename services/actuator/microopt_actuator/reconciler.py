@@ -127,6 +127,17 @@ class Reconciler:
         one = self._slices.get(slice_)
         return one.standing.ruling if one else None
 
+    @property
+    def slices(self) -> list[str]:
+        """Return the slices that were allocated something."""
+        return [name for name, one in self._slices.items() if one.standing.newest is not None]
+
+    def in_force(self, slice_: str) -> dict[str, float]:
+        """Return the values of a slice's resources that were verified or read last, as far as they are known."""
+        one = self._slices.get(slice_)
+        held = {name: worker.held for name, worker in one.workers.items()} if one else {}
+        return {name: value for name, value in held.items() if value is not None}
+
     def owns(self, allocation: Allocation) -> bool:
         """Return whether any resource of the allocation is bound here."""
         return bool(self._bound(allocation))

@@ -75,6 +75,7 @@ class Worker:
         self._job: Job | None = None
         self._drifts: deque[float] = deque(maxlen=FIGHTS)
         self._renewals: deque[float] = deque(maxlen=RENEWALS)
+        self._observed: float | None = None
         self._changed = asyncio.Event()
         self._log = structlog.get_logger("microopt.actuator").bind(
             slice=slice_, resource=resource, driver=driver.name, target=target
@@ -84,6 +85,12 @@ class Worker:
     def wished(self) -> float | None:
         """Return the value that was asked for last."""
         return self._job.wish.value if self._job else None
+
+    @property
+    def held(self) -> float | None:
+        """Return what is in force: the value that was verified, else what was read last; None is unknown."""
+        job = self._job
+        return job.wish.value if job is not None and job.state == "verified" else self._observed
 
     def want(self, wish: Wish) -> None:
         """Hold `wish` from now on; the same wish again only changes whether it is kept."""
@@ -144,7 +151,7 @@ class Worker:
         is_fresh = job.write is None
         if job.write is None:
             job.write = await self.driver.plan(self._target, job.wish.value)
-        observed = await self.driver.read(self._target)
+        observed = await self._read()
         # What others wrote may read as wished and not be as the driver writes it, so that it would not stay.
         if job.write.is_held_by(observed) and (job.written or not job.write.steps):
             self._verified(job, observed)
@@ -176,12 +183,16 @@ class Worker:
         if not job.written:
             job.written = True
             self._reach(job, "applied", None)
-        observed = await self.driver.read(self._target)
+        observed = await self._read()
         if not write.is_held_by(observed):
             text = "no value" if observed is None else f"{observed:g}"
             self._fail(job, "differs", f"{self._target}: requested {job.wish.value:g}, observed {text}", observed)
             return
         self._verified(job, observed)
+
+    async def _read(self) -> float | None:
+        self._observed = await self.driver.read(self._target)
+        return self._observed
 
     def _verified(self, job: Job, observed: float | None) -> None:
         """Note that the value is in force, and once what it took where it was written."""

@@ -17,6 +17,8 @@ KINDS: Final[tuple[type[Any], ...]] = (
     messages.Answer,
     messages.Check,
     messages.Checked,
+    messages.Held,
+    messages.Holdings,
     messages.Allocation,
     messages.Actuation,
     messages.Assurance,

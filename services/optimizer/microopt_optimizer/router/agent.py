@@ -4,9 +4,10 @@ import asyncio
 import secrets
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Final
 
-from microopt import streams
+from microopt import desired, streams
 from microopt.agent import Agent, Context
 from microopt.cancel import cancel
 from microopt.errors import PermanentError, TemporaryError
@@ -16,6 +17,8 @@ from microopt.specs import Margin, PoolSpec, Route, SliceSpec
 from microopt_optimizer.router.decide import Decider
 from microopt_optimizer.router.leases import Leases
 from microopt_optimizer.router.metrics import RouterMetrics
+from microopt_optimizer.router.readback import ReadBack
+from microopt_optimizer.router.restoring import Restoring
 from microopt_optimizer.router.rounds import Round
 from microopt_optimizer.router.settings import RouterSettings
 from microopt_optimizer.router.state import RouterState
@@ -38,19 +41,23 @@ class Router:
         self._changed = asyncio.Condition()
         self._new: asyncio.Queue[RoundKey] = asyncio.Queue()
         self._leases: Leases | None = None
+        self._read_back: ReadBack | None = None
         self._counted: RouterMetrics | None = None
 
     async def on_pool(self, name: str, spec: PoolSpec | None, _: Context) -> None:
         """Take a change of a pool."""
         self._state.set(self._state.pools, name, spec)
+        self._state.note(streams.POOLS, name, spec)
 
     async def on_slice(self, name: str, spec: SliceSpec | None, _: Context) -> None:
         """Take a change of a slice."""
         self._state.set(self._state.slices, name, spec)
+        self._state.note(streams.SLICES, name, spec)
 
     async def on_route(self, pool: str, route: Route | None, context: Context) -> None:
         """Take a change of a route; rounds that are still open follow it at their next attempt."""
         self._state.set(self._state.routes, pool, route)
+        self._state.note(streams.ROUTES, pool, route)
         context.log.info("route", pool=pool, active=route.active if route else None)
 
     async def on_margin(self, name: str, margin: Margin | None, _: Context) -> None:
@@ -77,7 +84,8 @@ class Router:
 
     async def run_rounds(self, context: Context) -> None:
         """Decide each round in a task of its own; a round that fails harms no other."""
-        decider = Decider(self._settings, self._state, context, self._metrics(context), self._led(context))
+        metrics, leases, read_back = self._metrics(context), self._led(context), self._reading(context)
+        decider = Decider(self._settings, self._state, context, metrics, leases, read_back)
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
@@ -100,11 +108,20 @@ class Router:
         finally:
             await leases.release()
 
+    async def restore(self, context: Context) -> None:
+        """Keep desired state on the bus, also when that loses it."""
+        await Restoring(context.bus, self._state, self._settings.desired).run()
+
     def _led(self, context: Context) -> Leases:
         if self._leases is None:
             holder = f"{context.bus.agent}-{secrets.token_hex(8)}"
             self._leases = Leases(context.bus, holder, self._settings.lease_s, partial(self._won, context))
         return self._leases
+
+    def _reading(self, context: Context) -> ReadBack:
+        if self._read_back is None:
+            self._read_back = ReadBack(context.bus, self._state, self._settings.lease_s)
+        return self._read_back
 
     def _metrics(self, context: Context) -> RouterMetrics:
         if self._counted is None:
@@ -113,9 +130,10 @@ class Router:
 
     async def _won(self, context: Context, pool: str) -> None:
         """Begin to lead a pool: what was known of it may be old."""
-        self._state.forget(pool)
+        former = self._state.forget(pool)
         await self._state.load_prices(context.bus, pool)
         await self._state.load_allocations(context.bus, pool)
+        self._led(context).raise_epoch(pool, await self._reading(context).begin(pool, former))
 
     async def _run(self, key: RoundKey, decider: Decider, context: Context) -> None:
         current = self._open[key]
@@ -148,8 +166,15 @@ def _require_near(forecast: Forecast, spec: SliceSpec) -> None:
 
 
 def build(settings: Settings) -> Agent:
-    """Return the router."""
-    router = Router(settings.table("router", RouterSettings))
+    """Return the router.
+
+    Raises:
+        ConfigError: a setting of [router] cannot be used, or the file of `desired`.
+    """
+    own = settings.table("router", RouterSettings)
+    if own.desired:
+        desired.read_file(Path(own.desired))
+    router = Router(own)
     agent = Agent("router", description="asks the routed optimizer, checks, publishes allocations")
     agent.watch(streams.POOLS, PoolSpec)(router.on_pool)
     agent.watch(streams.SLICES, SliceSpec)(router.on_slice)
@@ -158,4 +183,5 @@ def build(settings: Settings) -> Agent:
     agent.on(Forecast, start="last")(router.on_forecast)
     agent.task("rounds")(router.run_rounds)
     agent.task("leases")(router.lead)
+    agent.task("desired")(router.restore)
     return agent

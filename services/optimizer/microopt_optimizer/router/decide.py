@@ -16,6 +16,7 @@ from microopt_optimizer.router.leases import Leases
 from microopt_optimizer.router.metrics import RouterMetrics
 from microopt_optimizer.router.outcome import Outcome
 from microopt_optimizer.router.problem import misfits, problem, require_room
+from microopt_optimizer.router.readback import ReadBack
 from microopt_optimizer.router.rounds import Round
 from microopt_optimizer.router.settings import RouterSettings
 from microopt_optimizer.router.state import RouterState
@@ -35,6 +36,7 @@ class Decider:
         context: Context,
         metrics: RouterMetrics,
         leases: Leases,
+        read_back: ReadBack,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -42,6 +44,7 @@ class Decider:
         self._log = context.log
         self._metrics = metrics
         self._leases = leases
+        self._read_back = read_back
         self._asking = Asking(context.bus, metrics)
         self._outcome = Outcome(context.bus, state, metrics, settings.grace)
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -86,6 +89,8 @@ class Decider:
 
     async def _attempt(self, current: Round) -> None:
         await self._state.load_allocations(self._bus, current.pool)
+        if epoch := await self._read_back.fill(current.pool):
+            self._leases.raise_epoch(current.pool, epoch)
         pending, within_s = self._pending(current), min(self._settings.answer_within_s, _left_s(current))
         if not pending or within_s <= 0:
             return

@@ -73,8 +73,11 @@ class Lease:
             nats.errors.Error, APIError, TimeoutError: the store does not answer.
         """
         async with self._writing:
-            if self._held_until >= 0.0:
+            if self.is_held:
                 await self._write(self._epoch)
+            elif self._held_until >= 0.0:  # another may have led since, even in a store that was made anew
+                self._lose()
+                raise NotLeading(f"pool {self.pool}: not renewed within {self._ttl_s:g} s")
             else:
                 await self._try_to_take()
 
@@ -95,6 +98,10 @@ class Lease:
             except UNREACHABLE as error:
                 raise NotLeading(f"pool {self.pool}: no epoch: {error!r}") from error
             return self._epoch
+
+    def raise_epoch(self, at_least: int) -> None:
+        """Let the next epoch be higher than one that was given out, which the store may have forgotten."""
+        self._epoch = max(self._epoch, at_least)
 
     async def release(self) -> None:
         """Let another router take over at once; what cannot be said is found out when the lease ends."""

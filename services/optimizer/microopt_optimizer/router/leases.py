@@ -36,6 +36,10 @@ class Leases:
         """Return the pool's next epoch; see `Lease.next_epoch`."""
         return await self._leases[pool].next_epoch()
 
+    def raise_epoch(self, pool: str, at_least: int) -> None:
+        """Begin a pool's epochs above `at_least`; see `Lease.raise_epoch`."""
+        self._leases[pool].raise_epoch(at_least)
+
     async def wait_for(self, pool: str, within_s: float) -> bool:
         """Return whether this router leads a pool, once it does or `within_s` have passed."""
         try:

@@ -39,3 +39,5 @@ class RouterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """On a forecast that is older nothing shrinks."""
     telemetry_age_slots: Annotated[float, Meta(gt=0.0, le=1e6)] = 10.0
     """On a forecast that was made without the telemetry of so many slots nothing shrinks."""
+    desired: str = ""
+    """A file as for `microopt apply`: what the bus never had of it is written, at the start and after a loss."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from nats.js.errors import KeyNotFoundError, NotFoundError
 
@@ -33,6 +33,8 @@ class RouterState:
     sequences: dict[str, int] = field(default_factory=dict)
     """Of each slice, where its last allocation stands in the stream; the next is stored only behind it."""
     capacity_prices: dict[str, Values] = field(default_factory=dict)
+    removed: set[tuple[str, str]] = field(default_factory=set)
+    """Buckets and keys of desired state that were seen to be deleted."""
 
     @staticmethod
     def set(table: dict[str, S], name: str, value: S | None) -> None:
@@ -41,6 +43,13 @@ class RouterState:
             table.pop(name, None)
         else:
             table[name] = value
+
+    def note(self, bucket: str, key: str, value: Any | None) -> None:
+        """Remember whether an entry of desired state was deleted."""
+        if value is None:
+            self.removed.add((bucket, key))
+        else:
+            self.removed.discard((bucket, key))
 
     async def load_allocations(self, bus: Bus, pool: str) -> None:
         """Read the last allocation of the pool's slices that is not known yet: it outlives the router."""
@@ -64,11 +73,14 @@ class RouterState:
         except (KeyNotFoundError, InvalidMessageError):
             self.capacity_prices.pop(pool, None)
 
-    def forget(self, pool: str) -> None:
-        """Forget what is known of the pool's last allocations: another router may have made newer ones."""
+    def forget(self, pool: str) -> dict[str, Allocation]:
+        """Forget the pool's last allocations: another router may have made newer ones; return what they were."""
+        former: dict[str, Allocation] = {}
         for name in [name for name, spec in self.slices.items() if spec.pool == pool]:
-            self.allocations.pop(name, None)
+            if (last := self.allocations.pop(name, None)) is not None:
+                former[name] = last
             self.sequences.pop(name, None)
+        return former
 
     async def _load(self, bus: Bus, slice_: str) -> None:
         self.allocations[slice_], self.sequences[slice_] = await _last(bus, slice_)
