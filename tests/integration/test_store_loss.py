@@ -125,6 +125,12 @@ async def test_the_loop_goes_on_after_the_store_was_lost_and_smooths_what_is_in_
     assert {one.slice: one.current for one in asked[-1].slices} == {n: before[n].values for n in before}
 
 
+async def _followed(bus, *buckets):
+    """Return whether everybody who watches has handled all that is in the buckets."""
+    consumers = [one for bucket in buckets for one in await bus.js.consumers_info(f"KV_{bucket}")]
+    return consumers and all(one.num_pending == 0 and one.num_ack_pending == 0 for one in consumers)
+
+
 async def _verified(bus, at_least):
     return (await bus.js.stream_info(streams.ACTUATIONS)).state.messages >= 2 * at_least
 
@@ -145,8 +151,7 @@ async def test_a_living_router_writes_back_what_it_knows_and_not_what_was_delete
         before = await interval(bus, make_forecast)
         await (await bus.js.key_value(streams.SLICES)).delete("3")
         await bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active="one", reason="changed"))
-        # Seen by the router as well, whose watchers are no later than this one's by more than they are slow.
-        await asyncio.sleep(1.0)
+        await eventually(lambda: _followed(bus, streams.SLICES, streams.ROUTES))
         await lose_the_store(broker)
         await eventually(lambda: entries(bus, Margin), within_s=40)
         assert set(await entries(bus, SliceSpec)) == {"1", "2"}

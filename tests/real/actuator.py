@@ -1,25 +1,19 @@
 """The actuator as a process of its own or in the test's, what it is told over the bus and what it says."""
 
-import os
-import sys
-import urllib.error
-import urllib.request
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import msgspec
 from nats.js.errors import NotFoundError
 
 from microopt import codec, streams
-from microopt.broker import free_port
 from microopt.bus import Bus
 from microopt.messages import Actuation, Allocation, Interval
 from microopt.settings import Settings
 from microopt.specs import Bounds, PoolSpec, ResourceSpec, Sla, SliceSpec
 from microopt.testing import RunningAgent, eventually, running
 from microopt_actuator import agent
-from real.process import Process
+from real.agent import AgentProcess
 
 ONE, TWO = "1-000001", "1-000002"
 CPU, BANDWIDTH = "gnb_cpu", "transport_bandwidth"
@@ -27,32 +21,11 @@ UNITS = {CPU: "millicores", BANDWIDTH: "Mbit/s"}
 BOUNDS = {CPU: Bounds(100.0, 4500.0), BANDWIDTH: Bounds(1.0, 90.0)}
 
 
-class ActuatorProcess(Process):
-    """`microopt-actuator` with the table [actuator]; `inside` are words that the command is run by."""
+class ActuatorProcess(AgentProcess):
+    """`microopt-actuator` with the table [actuator]."""
 
     def __init__(self, folder: Path, url: str, table: dict, *, name: str = "actuator", inside=()) -> None:
-        port = free_port()
-        config = folder / f"{name}.yaml"
-        settings = {"actuator": table, "nats": {"url": url}, "http": {"port": port}, "log": {"format": "json"}}
-        config.write_bytes(msgspec.yaml.encode(settings))
-        others = [name for name in os.environ if name.startswith("MICROOPT_") or name == "NATS_URL"]
-        clean = ["env", *(f"--unset={name}" for name in others)]
-        executable = Path(sys.executable).parent / "microopt-actuator"
-        super().__init__([*clean, *inside, str(executable), "--config", str(config)], folder / f"{name}.log", port)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
-                return answer.status == 200
-        except urllib.error.HTTPError as error:
-            error.close()
-        except OSError:
-            pass
-        return False
+        super().__init__("actuator", folder, url, table, name=name, inside=inside)
 
 
 def actuating(url: str, **table) -> AbstractAsyncContextManager[RunningAgent]:
