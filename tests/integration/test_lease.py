@@ -50,6 +50,30 @@ async def test_epochs_grow_and_begin_at_the_time_and_go_on_after_the_store_was_l
     assert await later.next_epoch() == 9000
 
 
+async def test_epochs_go_on_above_one_that_the_store_has_forgotten(make_lease):
+    lease = make_lease("a", Clock())
+    await lease.tend()
+    lease.raise_epoch(5000)
+    lease.raise_epoch(17)
+    assert await lease.next_epoch() == 5001
+
+
+async def test_who_could_not_renew_in_time_reads_what_is_there_before_it_leads_again(bus, make_lease):
+    """In a store that was made anew, another one's revision may be the one that it wrote last."""
+    first_clock = Clock()
+    first, second = make_lease("a", first_clock), make_lease("b", Clock())
+    await first.tend()
+    await bus.js.delete_key_value(streams.STATE)
+    await streams.provision(bus.js)
+    await second.tend()  # writes the revision that the first one wrote in the former store
+    first_clock.at += TTL_S
+    with pytest.raises(NotLeading, match="not renewed within 3 s"):
+        await first.tend()
+    await first.tend()
+    assert (first.is_held, second.is_held) == (False, True)
+    assert await second.next_epoch() > 1000
+
+
 async def test_only_one_leads_until_its_lease_was_not_renewed_for_its_duration(make_lease):
     first_clock, second_clock = Clock(), Clock(5.0)
     first, second = make_lease("a", first_clock), make_lease("b", second_clock)

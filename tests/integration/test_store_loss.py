@@ -17,7 +17,7 @@ from microopt.testing import eventually, running
 from microopt_optimizer.router.agent import build
 from microopt_optimizer.router.restoring import Restoring
 from microopt_optimizer.router.state import RouterState
-from real.actuator import actuating
+from real.actuator import actuating, allocate, reaches
 
 BANDWIDTH, CPU = "transport_bandwidth", "gnb_cpu"
 BINDINGS = [{"slice": "*", "resource": "*", "driver": "record", "target": "{slice}.{resource}"}]
@@ -123,6 +123,23 @@ async def test_the_loop_goes_on_after_the_store_was_lost_and_smooths_what_is_in_
         assert after[name].epoch > before[name].epoch
         assert after[name].values == {BANDWIDTH: 20.0, CPU: 1000.0}  # half of what is in force, not of Peak-alloc
     assert {one.slice: one.current for one in asked[-1].slices} == {n: before[n].values for n in before}
+
+
+async def test_epochs_begin_above_what_actuators_have_accepted_whatever_the_clock_says(
+    bus, broker, world, make_forecast
+):
+    """As after a router whose clock was years ahead; only one of two resources is held: no values are taken."""
+    asked, epoch = [], 9_000_000_000
+    bindings = [{**BINDINGS[0], "resource": CPU}]
+    async with actuating(broker.url, bindings=bindings):
+        await allocate(bus, epoch, {CPU: 1000.0}, slice_="1")
+        await reaches(bus, epoch, "verified", slice_="1")
+        await bus.js.purge_stream(streams.ALLOCATIONS)
+        async with running(router(), broker.url), running(optimizer(asked), broker.url):
+            found = await interval(bus, make_forecast)
+            await reaches(bus, found["1"].epoch, "verified", slice_="1")
+    assert min(one.epoch for one in found.values()) > epoch
+    assert asked[0].slices[0].current == {BANDWIDTH: 20.0, CPU: 4000.0}
 
 
 async def _followed(bus, *buckets):
