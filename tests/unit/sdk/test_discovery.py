@@ -13,7 +13,7 @@ INFO = {
     "version": "2.0.1",
     "metadata": None,
     "endpoints": [
-        {"name": "a", "subject": "microopt.optimize.headroom", "queue_group": "q", "metadata": {"algorithm": "rule"}},
+        {"name": "a", "subject": "microopt.optimize.headroom", "metadata": {"algorithm": "rule"}},
         {"name": "b", "subject": "elsewhere.optimize.x", "queue_group": "q", "metadata": None},
     ],
 }  # fmt: skip

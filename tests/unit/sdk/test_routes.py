@@ -81,7 +81,8 @@ def test_a_canary_has_the_slices_that_its_share_takes_in_less_the_exceptions():
         (
             replace(ROUTE, exceptions={SLICES[0]: "atlas"}),
             Canary(optimizer="two", slices=(SLICES[0],)),
-            f"exception for atlas, which goes before a canary; remove it: `microopt route set edge - --slice {SLICES[0]}`",
+            "exception for atlas, which goes before a canary; remove it: `microopt route set edge - --slice "
+            f"{SLICES[0]}`",
         ),
     ],
 )  # fmt: skip
@@ -108,9 +109,9 @@ def test_what_is_applied_again_follows_the_pools_next_mode():
 
 
 def test_what_is_not_frozen_cannot_be_unfrozen():
-    with pytest.raises(ConfigError, match="pool edge is not frozen: its mode is recommend$"):
+    with pytest.raises(ConfigError, match=r"pool edge is not frozen: its mode is recommend$"):
         routes.unfrozen(routes.with_mode(ROUTE, "recommend"))
-    with pytest.raises(ConfigError, match="slice 2 is not frozen: its mode is apply$"):
+    with pytest.raises(ConfigError, match=r"slice 2 is not frozen: its mode is apply$"):
         routes.unfrozen(routes.with_mode(ROUTE, "frozen", ["1"]), ["2"])
     with pytest.raises(ConfigError, match="its mode is apply; of its slices, 1 are: name them with --slice"):
         routes.unfrozen(routes.with_mode(ROUTE, "no-shrink", ["1"]))

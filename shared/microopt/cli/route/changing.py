@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from microopt import desired, discovery, route_store, route_text, routes
+from microopt import codec, desired, discovery, route_store, route_text, routes
 from microopt.bus import Bus
 from microopt.cli.connection import with_bus
 from microopt.errors import ConfigError
@@ -70,6 +70,7 @@ class Change:
         require_slices(self.pool, self.slices, [*slices, *_excepted(on.route)])
         after = self.logic(Standing(on, slices, history))
         if on.route is None or routes.content(after) != routes.content(on.route):
+            codec.encode(after)  # what cannot be written is refused before anybody is asked for
             await _warn_of_absent(bus, self.named)
             await route_store.write(bus, on, after, by=user(), reason=self.reason)
         return on.route, after
