@@ -14,7 +14,6 @@ from microopt.errors import ConfigError
 from microopt.specs import Canary, Criteria, Route
 
 _SHARE: Final = re.compile(r"(\d{1,3}(?:\.\d+)?)%|(0?\.\d+|[01](?:\.0+)?)")
-_USUAL: Final = Canary(optimizer="usual", share=1.0)
 _OPTION: Final = {"cost_ratio": "--cost-ratio", "latency_s": "--latency-s"}
 
 
@@ -57,29 +56,33 @@ def canary(
     runs already was given stays where nothing else is said.
     """
     own = canonical(slices)
-    if bool(own) == (share is not None):
-        raise click.UsageError("give either --share or --slice")
-    if share == 0:
-        raise click.UsageError("--share 0% is no slice; to end a canary: `microopt route rollback`")
+    _require_one(own, share)
 
     def logic(now: Standing) -> Route:
         route = now.require()
-        running = route.canary if route.canary and route.canary.optimizer == optimizer else None
-        wanted = Canary(
-            optimizer=optimizer,
-            slices=own,
-            share=share or 0.0,
-            intervals=intervals or (running or _USUAL).intervals,
-            criteria=_criteria((running or _USUAL).criteria, criteria),
-            since=datetime.now(UTC),
-        )
-        after = routes.with_canary(route, wanted, now.slices)
-        given = routes.canary_slices(after, now.slices)
-        change.notes.append(f"  {len(given)} of {len(now.slices)} slices: {_listed(given)}")
+        given = Canary(optimizer=optimizer, slices=own, share=share or 0.0, since=datetime.now(UTC))
+        after = routes.with_canary(route, _filled(given, route.canary, intervals, criteria), now.slices)
+        taken = routes.canary_slices(after, now.slices)
+        change.notes.append(f"  {len(taken)} of {len(now.slices)} slices: {_listed(taken)}")
         return after
 
     change = Change(pool, logic, reason, own, named=[optimizer])
     change.run()
+
+
+def _require_one(slices: tuple[str, ...], share: float | None) -> None:
+    if bool(slices) == (share is not None):
+        raise click.UsageError("give either --share or --slice")
+    if share == 0:
+        raise click.UsageError("--share 0% is no slice; to end a canary: `microopt route rollback`")
+
+
+def _filled(
+    given: Canary, running: Canary | None, intervals: int | None, criteria: dict[str, float | None]
+) -> Canary:
+    """Return the canary with what was not said as it runs already, or as is usual."""
+    base = running if running and running.optimizer == given.optimizer else given
+    return replace(given, intervals=intervals or base.intervals, criteria=_criteria(base.criteria, criteria))
 
 
 def _criteria(base: Criteria, given: dict[str, float | None]) -> Criteria:
