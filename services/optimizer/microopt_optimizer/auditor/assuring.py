@@ -20,7 +20,7 @@ from microopt_optimizer.auditor.metrics import AuditorMetrics
 from microopt_optimizer.auditor.settings import AuditorSettings
 from microopt_optimizer.auditor.tally import Tally
 
-FIRST_INTERVALS: Final = 2.0
+FIRST_INTERVALS: Final = 3.0
 """How far back a slice is judged that never was."""
 AHEAD_INTERVALS: Final = 3.0
 """How long before its interval an allocation may have been stored."""
