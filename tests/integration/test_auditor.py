@@ -1,6 +1,7 @@
 """The auditor on a real bus: shadows that behave and misbehave, intervals, margins and canaries."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -206,16 +207,15 @@ async def _answered(bus, name, count) -> bool:
     return sum(a.optimizer == name for a in await stored(bus, Answer)) == count
 
 
-async def test_a_shadow_that_answers_as_another_is_refused(bus, broker, make_asked):
+async def test_what_the_guard_would_refuse_of_a_shadow_is_said(bus, broker, make_asked):
     async def answer(problem):
-        return solution(problem, "one")
+        return solution(problem, "two", cpu=9e9)
 
     async with running(auditor(), broker.url), running(optimizer("two", answer), broker.url):
         await ready(bus, optimizers=("two",))
         await bus.publish(make_asked("two"))
         [kept] = await eventually(lambda: count_of(bus, Answer, 1))
-    assert kept.optimizer == "two"
-    assert kept.refused == dict.fromkeys("12", "answered as 'one', asked was 'two'")
+    assert kept.refused == dict.fromkeys("12", "gnb_cpu 9e+09 is outside 500 to 4500")
 
 
 async def test_a_problem_whose_interval_is_over_is_given_to_no_shadow(bus, broker, make_asked):
@@ -331,7 +331,7 @@ async def test_margins_follow_a_rule_once_for_each_interval_and_large_changes_ar
     def rule(margin, spec, assurance):
         learned.append((margin.degradation_threshold if margin else None, assurance.realised))
         threshold = 0.095 if margin is None else 0.05
-        return Margin(slice=spec.slice, degradation_threshold=threshold, judged=len(learned))
+        return Margin(slice=spec.slice, degradation_threshold=threshold)
 
     async with running(auditor(rule), broker.url), running(auditor(rule), broker.url):
         await play(bus, over(1), "1", missed=5, epoch=1)
@@ -341,9 +341,9 @@ async def test_margins_follow_a_rule_once_for_each_interval_and_large_changes_ar
         [assurance] = await stored(bus, Assurance)
         await play(bus, Interval(assurance.interval.end, INTERVAL_S), "1", missed=6, epoch=2)
         [event] = await eventually(lambda: count_of(bus, Event, 1))
-    assert learned == [(None, 0.5), (0.095, 0.6)]
+    assert list(dict.fromkeys(learned)) == [(None, 0.5), (0.095, 0.6)]  # both may try, one writes
     assert (event.kind, event.slice, event.epoch) == ("margin", "1", 2)
-    assert "a degradation of 0.05 in place of 0.1" in event.reason
+    assert re.search(r"a degradation of 0\.05 in place of 0\.(1|095) ", event.reason)  # as the teller had seen it
     kept = await desired.get(bus, Margin, "1")
     assert (kept.degradation_threshold, kept.at) == (0.05, event.interval.end)
 

@@ -7,7 +7,15 @@ import pytest
 from msgspec.structs import replace
 
 from microopt.messages import Interval, Problem, SliceCheck, SliceProblem, SliceSolution, Solution, Traffic
-from microopt_optimizer.auditor.answers import BESIDE_BYTES, checks, fitting, is_stale, shadow_answer, usable
+from microopt_optimizer.auditor.answers import (
+    BESIDE_BYTES,
+    checks,
+    fitting,
+    is_stale,
+    judged,
+    shadow_answer,
+    usable,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = {"transport_bandwidth": 20.0, "gnb_cpu": 2000.0}
@@ -40,9 +48,18 @@ def kept(problem: Problem, given: Solution | None, error: str = ""):
 
 def test_an_answer_quotes_its_problem_and_what_the_guard_refuses(make_problem):
     problem = make_problem()
-    found = kept(problem, solution(problem, {**GOOD, "gnb_cpu": 9e9}))
+    found = judged(kept(problem, solution(problem, {**GOOD, "gnb_cpu": 9e9})), problem, [])
     assert (found.problem, found.role, found.latency_s) == (problem.id, "shadow", 0.25)
     assert found.refused == dict.fromkeys(("1-000000", "1-000001"), "gnb_cpu 9e+09 is outside 500 to 4500")
+
+
+def test_what_the_slice_model_contradicts_is_refused_and_what_nobody_checked_is_not(make_problem):
+    problem = make_problem()
+    says = [SliceCheck(slice="1-000000", expected_degradation=0.2, outside="gnb_cpu")]
+    found = judged(kept(problem, solution(problem)), problem, says)
+    assert list(found.refused) == ["1-000000"]
+    assert "the slice model expects degradation 0.2000 > 0.1" in found.refused["1-000000"]
+    assert found.checks == says
 
 
 def test_a_failure_is_kept_with_its_reason(make_problem):

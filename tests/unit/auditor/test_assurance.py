@@ -153,8 +153,8 @@ def test_an_interval_is_due_once_it_is_over_and_judged_once(make_allocation, mak
     book.allocate(make_allocation(), EARLY, SLA)
     assert book.due(START_MS + 9_999.0) == []
     [tally] = book.due(START_MS + 10_000.0)
-    book.judged(judge(tally, make_slice(), make_pool(), 0.9, START))
-    assert book.due(math.inf) == []
+    book.judged(judge(tally, make_slice(), make_pool(), 0.9, START), 7)
+    assert (book.due(math.inf), book.sequence) == ([], 7)
     book.allocate(make_allocation(2), START, SLA)
     assert book.due(math.inf) == []
 
@@ -165,7 +165,7 @@ def test_an_interval_that_was_read_in_part_is_not_judged(make_allocation, make_s
     assert book.due(math.inf) == []
     other = Book(START_MS)
     other.allocate(make_allocation(), EARLY, SLA)
-    book.judged(judge(other.due(math.inf)[0], make_slice(), make_pool(), 0.9, START))
+    book.judged(judge(other.due(math.inf)[0], make_slice(), make_pool(), 0.9, START), 7)
     book.begin_ms += 20_000.0
     assert not book.allocate(make_allocation(2, n=1), EARLY, SLA)  # between the last assurance and what is read
 

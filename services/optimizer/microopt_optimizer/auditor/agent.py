@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import nats.errors
+
 from microopt import streams
 from microopt.agent import Agent, Context
-from microopt.errors import TemporaryError
+from microopt.errors import MicrooptError, TemporaryError
 from microopt.messages import Asked
 from microopt.settings import Settings
 from microopt.specs import PoolSpec, Route, SliceSpec
@@ -77,7 +79,9 @@ class Auditor:
                     is_open = True
                 await assuring.look()
                 await canaries.look(self._routes)
-            except Exception:  # also a bus that is away for a while
+            except (MicrooptError, nats.errors.Error, TimeoutError) as error:  # the bus is away for a while
+                context.log.warning("look_failed", error=str(error) or repr(error))
+            except Exception:
                 context.log.exception("look_failed")
             await asyncio.sleep(self._settings.look_every_s)
 

@@ -1,6 +1,6 @@
 """What is kept of a shadow's answer, and what of it the slice models are asked about."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -8,9 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from microopt.messages import Answer, Check, Problem, SliceCheck, Solution
-from microopt_optimizer.router import guard
+from microopt_optimizer.router import guard, judging
 
 SLICES_A_CHECK: Final = 200
+MOST_CHARS: Final = 2_000
 BESIDE_BYTES: Final = 4_096
 """Room for headers and protocol beside a message."""
 
@@ -23,8 +24,7 @@ def is_stale(problem: Problem, now: datetime, stale_after_s: float) -> bool:
 def shadow_answer(
     problem: Problem, optimizer: str, solution: Solution | None, error: str, latency_s: float, at: datetime
 ) -> Answer:
-    """Return an answer as it is kept, with what the router's guard would refuse of it."""
-    refused = dict(guard.check(problem, solution, optimizer).refused) if solution else {}
+    """Return an answer, or that there was none, as it is kept."""
     return Answer(
         pool=problem.pool,
         interval=problem.interval,
@@ -33,10 +33,19 @@ def shadow_answer(
         role="shadow",
         at=at,
         solution=solution,
-        error=error[:2_000],
+        error=error[:MOST_CHARS],
         latency_s=latency_s,
-        refused=refused,
     )
+
+
+def judged(answer: Answer, problem: Problem, checks: Sequence[SliceCheck]) -> Answer:
+    """Return an answer with what the guard would refuse of it, and the slice models too, as far as they tell."""
+    if answer.solution is None:
+        return answer
+    verdict = guard.check(problem, answer.solution)
+    by_slice = {one.slice: one for one in checks}
+    refused = judging.judged(problem, verdict, by_slice, "if-possible", "say").refused
+    return replace(answer, checks=list(checks), refused={name: why[:MOST_CHARS] for name, why in refused.items()})
 
 
 def checks(problem: Problem, solution: Solution) -> Iterator[Check]:

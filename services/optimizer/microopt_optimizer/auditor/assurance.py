@@ -15,18 +15,20 @@ Status = Literal["FULFILLED", "NOT_FULFILLED", "UNKNOWN"]
 class Book:
     """One slice's open intervals, and slots that belong to none yet.
 
-    Intervals that begin before `begin_ms` are not counted: a part of their telemetry was not read. `judged` is the
-    last assurance of the slice, whoever published it: what is not later is judged already.
+    Intervals that begin before `begin_ms` are not counted: a part of their telemetry was not read. `sequence` is
+    that of the slice's last assurance in its stream, whoever published it: what is not later is judged already.
     """
 
     def __init__(self, begin_ms: float) -> None:
         self.begin_ms = begin_ms
         self.judged_ms = float("-inf")
+        self.sequence = 0
         self._open: list[Tally] = []
         self._waiting = Waiting()
 
-    def judged(self, assurance: Assurance) -> None:
+    def judged(self, assurance: Assurance, sequence: int) -> None:
         """Take note of an assurance: its interval and all that begin before are closed."""
+        self.sequence = max(self.sequence, sequence)
         self.judged_ms = max(self.judged_ms, assurance.interval.start.timestamp() * 1000.0)
         self._open = [tally for tally in self._open if not self._is_judged(tally)]
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
+from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from microopt import codec, streams, subjects
@@ -18,7 +19,6 @@ from microopt_optimizer.auditor.following import Following
 from microopt_optimizer.auditor.margins import Margins
 from microopt_optimizer.auditor.metrics import AuditorMetrics
 from microopt_optimizer.auditor.settings import AuditorSettings
-from microopt_optimizer.auditor.tally import Tally
 
 FIRST_INTERVALS: Final = 3.0
 """How far back a slice is judged that never was."""
@@ -26,7 +26,9 @@ AHEAD_INTERVALS: Final = 3.0
 """How long before its interval an allocation may have been stored."""
 AT_ONCE: Final = 32
 
-Judged = tuple[Book, Tally, SliceSpec, Assurance]
+Judged = tuple[Book, SliceSpec, Assurance]
+Last = tuple[Assurance, int]
+"""A slice's last assurance, and its sequence in the stream."""
 
 
 class Assuring:
@@ -68,15 +70,17 @@ class Assuring:
         self._allocations = Following(self._bus, Allocation, subjects.ALL[Allocation], since=early)
         self._telemetry = Following(self._bus, Telemetry, subjects.ALL[Telemetry], since=begin)
         self._assurances = Following(self._bus, Assurance, subjects.ALL[Assurance], since=now)
-        for name, assurance in last.items():
-            await self._note(name, assurance)
+        for name, found in last.items():
+            await self._note(name, found)
 
     async def look(self) -> None:
         """Read what came, and judge what was over before it was read: nothing is judged on a part."""
         before_ms = (datetime.now(UTC).timestamp() - self._settings.late_s) * 1000.0
         await self._allocations.read(self._allocate)
         await self._telemetry.read(self._see)
-        await self._assurances.read(lambda assurance, _: self._book(assurance.slice).judged(assurance))
+        await self._assurances.read(
+            lambda assurance, at: self._book(assurance.slice).judged(assurance, at.sequence.stream)
+        )
         self._forget_removed()
         while judged := await self._judge_due(before_ms):
             if not await self._publish(judged):
@@ -85,12 +89,12 @@ class Assuring:
     def _book(self, name: str) -> Book:
         return self._books.setdefault(name, Book(self._begin_ms))
 
-    def _allocate(self, allocation: Allocation, stored_at: datetime) -> None:
+    def _allocate(self, allocation: Allocation, stored: Msg.Metadata) -> None:
         spec = self._slices.get(allocation.slice)
-        if not self._book(allocation.slice).allocate(allocation, stored_at, spec.sla if spec else None):
+        if not self._book(allocation.slice).allocate(allocation, stored.timestamp, spec.sla if spec else None):
             self._unjudged(allocation, "its telemetry is not read any more; see [auditor] look_back_s")
 
-    def _see(self, telemetry: Telemetry, _: datetime) -> None:
+    def _see(self, telemetry: Telemetry, _: Msg.Metadata) -> None:
         spec = self._slices.get(telemetry.slice)
         if spec is None:
             return  # nobody says what its users were promised
@@ -116,7 +120,7 @@ class Assuring:
                 if spec is None:
                     raise MicrooptError(f"slice {name} has no specification; see `microopt apply`")
                 pool = self._pools.get(tally.ruling().pool)
-                return book, tally, spec, judge(tally, spec, pool, self._settings.known_share, at)
+                return book, spec, judge(tally, spec, pool, self._settings.known_share, at)
             except MicrooptError as error:
                 self._unjudged(tally.ruling(), str(error))
                 book.close(tally)
@@ -128,18 +132,24 @@ class Assuring:
         self._log.error("interval_not_judged", slice=allocation.slice, start=start, reason=why)
 
     async def _publish(self, judged: list[Judged]) -> bool:
-        """Publish assurances; return whether all were stored."""
+        """Publish assurances, each only as the next after the last known one; return whether all were stored."""
         stored_all = True
         for place in range(0, len(judged), TOGETHER):
             part = judged[place : place + TOGETHER]
-            left = {one.message_id for one in await self._bus.publish_together([one[3] for one in part])}
-            stored_all = stored_all and not left
-            for book, _, spec, assurance in part:
-                if assurance.message_id not in left:
-                    book.judged(assurance)
-                    self._count(assurance)
-                    await self._learn(assurance, spec)
+            last = {subjects.of(assurance): book.sequence for book, _, assurance in part}
+            fates = await self._bus.publish_next([assurance for _, _, assurance in part], last)
+            for (book, spec, assurance), stored in zip(part, fates, strict=True):
+                if stored.fate in ("new", "duplicate"):
+                    book.judged(assurance, stored.sequence)
+                    await self._tell(assurance, spec, is_new=stored.fate == "new")
+                else:  # also overtaken by another auditor: its assurance is read before the next look's judging
+                    stored_all = False
         return stored_all
+
+    async def _tell(self, assurance: Assurance, spec: SliceSpec, *, is_new: bool) -> None:
+        if is_new:
+            self._count(assurance)
+        await self._learn(assurance, spec)
 
     def _count(self, assurance: Assurance) -> None:
         realised = float("nan") if assurance.realised is None else assurance.realised
@@ -154,43 +164,44 @@ class Assuring:
 
     async def _check(self, names: list[str]) -> None:
         """Read the last assurance of slices that came later than this auditor."""
-        for name, assurance in zip(names, await self._last_of(names), strict=True):
-            await self._note(name, assurance)
+        for name, found in zip(names, await self._last_of(names), strict=True):
+            await self._note(name, found)
 
-    async def _note(self, name: str, assurance: Assurance | None) -> None:
+    async def _note(self, name: str, last: Last | None) -> None:
         """Take a checkpoint, and let the margin learn from it in case a crash came between."""
         self._checked.add(name)
-        if assurance is None:
+        if last is None:
             return
-        self._book(name).judged(assurance)
+        assurance, sequence = last
+        self._book(name).judged(assurance, sequence)
         if spec := self._slices.get(name):
             await self._learn(assurance, spec)
 
-    async def _last_of(self, names: list[str]) -> list[Assurance | None]:
+    async def _last_of(self, names: list[str]) -> list[Last | None]:
         turns = asyncio.Semaphore(AT_ONCE)
 
-        async def read(name: str) -> Assurance | None:
+        async def read(name: str) -> Last | None:
             async with turns:
                 return await _last(self._bus, name)
 
         return await asyncio.gather(*(read(name) for name in names))
 
 
-def _begin(spec: SliceSpec, last: Assurance | None, now: datetime) -> datetime:
+def _begin(spec: SliceSpec, last: Last | None, now: datetime) -> datetime:
     """Return since when a slice is not judged."""
     if last is not None:
-        return min(last.interval.end, now)
+        return min(last[0].interval.end, now)
     return now - timedelta(seconds=FIRST_INTERVALS * spec.interval_s)
 
 
-async def _last(bus: Bus, name: str) -> Assurance | None:
+async def _last(bus: Bus, name: str) -> Last | None:
     subject = f"{subjects.ROOT}.assurance.{name}"
     try:
         message = await bus.js.get_last_msg(streams.ASSURANCES, subject)
     except NotFoundError:
         return None
     try:
-        return codec.decode(message.data or b"", Assurance, origin=subject)
+        return codec.decode(message.data or b"", Assurance, origin=subject), message.seq or 0
     except InvalidMessageError as error:
         await bus.dead_letter(message.data or b"", subject=subject, error=error, kind="Assurance")
         return None

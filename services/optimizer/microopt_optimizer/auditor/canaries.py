@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+import nats.errors
 import structlog
 from msgspec.structs import replace
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 
 from microopt import codec, streams, subjects
 from microopt.bus import Bus
+from microopt.errors import MicrooptError
 from microopt.messages import Answer, Assurance, Event
 from microopt.specs import Canary, PoolSpec, Route
 from microopt_optimizer.auditor.canary import Evidence, Judgement, followed, judge
@@ -50,7 +52,9 @@ class Canaries:
         for route in list(routes.values()):
             try:
                 await self._look_at(route)
-            except Exception:  # also a bus that is away for a while
+            except (MicrooptError, nats.errors.Error, TimeoutError) as error:  # the bus is away for a while
+                self._log.warning("canary_not_judged", pool=route.pool, error=str(error) or repr(error))
+            except Exception:
                 self._log.exception("canary_not_judged", pool=route.pool)
 
     async def _look_at(self, route: Route) -> None:

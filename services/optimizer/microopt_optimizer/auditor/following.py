@@ -33,8 +33,8 @@ class Following(Generic[T]):
         self._created: datetime | None = None
         self._log = structlog.get_logger("microopt.auditor").bind(stream=self._stream)
 
-    async def read(self, take: Callable[[T, datetime], None]) -> None:
-        """Hand what was stored since the last reading to `take`, in order, each with when it was stored.
+    async def read(self, take: Callable[[T, Msg.Metadata], None]) -> None:
+        """Hand what was stored since the last reading to `take`, in order, each with its metadata.
 
         What cannot be used is put on the dead-letter subject. After an error, the next reading goes on behind the
         last batch that was taken.
@@ -58,7 +58,7 @@ class Following(Generic[T]):
             self._next = batch[-1].metadata.sequence.stream + 1
         self._next = last + 1
 
-    async def _hand_over(self, message: Msg, take: Callable[[T, datetime], None]) -> None:
+    async def _hand_over(self, message: Msg, take: Callable[[T, Msg.Metadata], None]) -> None:
         kind = self._kind.__name__
         try:
             value = codec.decode(message.data, self._kind, origin=message.subject)
@@ -70,4 +70,4 @@ class Following(Generic[T]):
                 message.data, subject=message.subject, error=error, kind=kind, stream_sequence=sequence
             )
             return
-        take(value, message.metadata.timestamp)
+        take(value, message.metadata)

@@ -6,14 +6,12 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import Final
 
-from msgspec.structs import replace
-
 from microopt import subjects
 from microopt.agent import Context
 from microopt.cancel import cancel
 from microopt.errors import MicrooptError
 from microopt.messages import Answer, Asked, Checked, Problem, SliceCheck, Solution
-from microopt_optimizer.auditor.answers import checks, fitting, is_stale, shadow_answer, usable
+from microopt_optimizer.auditor.answers import checks, fitting, is_stale, judged, shadow_answer, usable
 from microopt_optimizer.auditor.metrics import AuditorMetrics
 from microopt_optimizer.auditor.settings import AuditorSettings
 
@@ -67,7 +65,7 @@ class Shadows:
                     return
                 answer = await self._answer(problem, name)
             checked = await self._checks(problem, answer.solution) if answer.solution else []
-            kept = fitting(replace(answer, checks=checked), self._bus.nc.max_payload)
+            kept = fitting(judged(answer, problem, checked), self._bus.nc.max_payload)
             self._count(name, "failed" if kept.error else "refused" if kept.refused else "kept")
             await self._bus.publish(kept)
         except Exception:
