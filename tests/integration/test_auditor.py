@@ -235,7 +235,13 @@ async def test_a_problem_whose_interval_is_over_is_given_to_no_shadow(bus, broke
 async def play(
     bus, interval: Interval, slice_: str, missed: int = 0, *, epoch: int, optimizer: str = "one", slots=10
 ):
-    """Publish an interval's allocation and its telemetry, of whose slots the first `missed` were bad."""
+    """Publish an interval's telemetry, of whose slots the first `missed` were bad, and its allocation.
+
+    In this order, as the interval is over and thus due as soon as it is known.
+    """
+    for n in range(slots):
+        time, qos = interval.start + timedelta(seconds=n * SLOT_S), 3.0 if n < missed else 5.0
+        await bus.publish(Telemetry(slice=slice_, time=time, slot_s=SLOT_S, users=2.0, qos=qos))
     await bus.publish(
         Allocation(
             slice=slice_,
@@ -249,9 +255,6 @@ async def play(
             expected_degradation=0.05,
         )
     )
-    for n in range(slots):
-        time, qos = interval.start + timedelta(seconds=n * SLOT_S), 3.0 if n < missed else 5.0
-        await bus.publish(Telemetry(slice=slice_, time=time, slot_s=SLOT_S, users=2.0, qos=qos))
 
 
 async def test_an_interval_that_is_over_becomes_an_assurance_of_each_slice(bus, broker, slices):

@@ -55,7 +55,8 @@ class Following(Generic[T]):
         async for batch in replay(self._bus, self._stream, self._subject, start=start, last=last):
             for message in batch:
                 await self._hand_over(message, take)
-            self._next = batch[-1].metadata.sequence.stream + 1
+            if batch:  # empty where all that waits was stored since
+                self._next = batch[-1].metadata.sequence.stream + 1
         self._next = last + 1
 
     async def _hand_over(self, message: Msg, take: Callable[[T, Msg.Metadata], None]) -> None:
