@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import microopt_actuator.__main__
 import microopt_collector.__main__
+import microopt_optimizer.auditor.__main__
 import microopt_optimizer.router.__main__
 import microopt_optimizer.worker.__main__
 import microopt_testbed.__main__
@@ -27,13 +28,14 @@ from microopt.specs import Route
 from microopt.testing import eventually, running
 
 COMMANDS = Path(sys.executable).parent
-AGENTS = ("collector", "forecaster", "router", "optimizer", "actuator")
+AGENTS = ("collector", "forecaster", "router", "optimizer", "actuator", "auditor")
 ROLES = (*AGENTS, "testbed")
 VALUES = {"transport_bandwidth": 20.0, "gnb_cpu": 2000.0}
 STOP_WITHIN_S = 30.0
 
 COMMAND_OF = {
     "actuator": microopt_actuator.__main__.main,
+    "auditor": microopt_optimizer.auditor.__main__.main,
     "collector": microopt_collector.__main__.main,
     "optimizer": microopt_optimizer.worker.__main__.main,
     "router": microopt_optimizer.router.__main__.main,
@@ -239,7 +241,7 @@ async def test_a_killed_process_is_ready_again_changes_no_allocation_and_ends_in
     assert [e["event"] for e in second.events][-1] == "agent_stopped"
 
 
-@pytest.mark.parametrize("role", ["collector", "router", "actuator"])
+@pytest.mark.parametrize("role", ["collector", "router", "actuator", "auditor"])
 async def test_a_process_ends_in_order_also_when_the_broker_is_gone(role, broker, bus, agent, allocated):
     process = await agent(role)
     await process.ready()
@@ -282,6 +284,7 @@ async def test_a_wrong_key_ends_the_process_with_status_2_and_one_line_that_name
         ("collector", {"MICROOPT_COLLECTOR_SOURCES": "[]"}, "`$.sources`"),
         ("optimizer", {"MICROOPT_OPTIMIZER_SERVE": '["magic"]'}, "'magic' is not known here; choose one of"),
         ("actuator", {"MICROOPT_ACTUATOR_BINDINGS": '[{"slice": "1"}]'}, "`$.bindings[0]`"),
+        ("auditor", {"MICROOPT_AUDITOR_KNOWN_SHARE": "0"}, "[auditor] Expected `float` > 0.0"),
         ("testbed", {}, "[testbed] Object missing required field `slices`"),
     ],
 )

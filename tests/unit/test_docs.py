@@ -13,6 +13,7 @@ from microopt_collector.settings import CollectorSettings
 from microopt_collector.sources import SourceSettings
 from microopt_collector.sources.base import Reason
 from microopt_forecaster.settings import ForecasterSettings
+from microopt_optimizer.auditor.settings import AuditorSettings
 from microopt_optimizer.router.settings import RouterSettings
 from microopt_optimizer.worker.agent import OptimizerSettings
 
@@ -29,6 +30,7 @@ SETTINGS = (
     RouterSettings,
     OptimizerSettings,
     ActuatorSettings,
+    AuditorSettings,
 )
 
 
