@@ -36,6 +36,7 @@ DEFAULT_HTTP_PORT: Final = {
     "router": 9603,
     "optimizer": 9604,
     "actuator": 9605,
+    "tuner": 9607,
 }
 
 

@@ -36,7 +36,7 @@ QUICK = {
     "samples": 100,
     "tune_rows": 450,
     "window": 2000,
-    "epochs": 100,
+    "epochs": 60,
 }
 
 
@@ -127,7 +127,7 @@ async def found(bus, test):
         one = await report.get(bus, "embb")
         return one if one and test(one) else None
 
-    return await eventually(probe, within_s=60.0)
+    return await eventually(probe, within_s=60.0, every_s=0.1)
 
 
 async def events(bus) -> list[str]:

@@ -14,6 +14,7 @@ from microopt_collector.sources import SourceSettings
 from microopt_collector.sources.base import Reason
 from microopt_forecaster.settings import ForecasterSettings
 from microopt_optimizer.router.settings import RouterSettings
+from microopt_optimizer.tuner.settings import TunerSettings
 from microopt_optimizer.worker.agent import OptimizerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ SETTINGS = (
     ForecasterSettings,
     RouterSettings,
     OptimizerSettings,
+    TunerSettings,
     ActuatorSettings,
 )
 
