@@ -69,10 +69,15 @@ def test_on_a_slice_that_has_not_changed_nothing_is_better_by_the_margin(model):
 
 
 def test_a_model_that_has_become_worse_is_not_better(model):
-    outcome = fine_tune(model, measured(seed=5), learning_rate=0.3, epochs=1)
-    assert outcome.new_nll > outcome.old_nll
+    outcome = fine_tune(model, measured(seed=5), measured(seed=6, rate=3.0))
+    assert outcome.new_nll > outcome.old_nll + 0.3
     assert not outcome.is_better(0.05)
-    assert not tuning.Outcome(model, float("nan"), 1.0, 1, 1).is_better(0.05)
+    assert not tuning.Outcome(model, 1.0, float("nan"), 1, 1).is_better(0.05)
+
+
+def test_a_tuning_that_diverges_is_an_error_and_no_model(model):
+    with pytest.raises(ConfigError, match="training diverged in epoch"):
+        fine_tune(model, measured(seed=5), learning_rate=1.0)
 
 
 def test_the_new_models_header_says_what_it_was_made_of_and_how_well_it_does(model):
