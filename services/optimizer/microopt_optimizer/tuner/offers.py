@@ -32,37 +32,53 @@ async def offer(
     standing = await routes.current(context.bus, one.name)
     if one.version != (standing[0].version if standing[0] else 0):
         return  # another version has just been put in force: measure that
-    rows = one.window.since_drift
-    context.log.info("tuning", model=one.name, version=one.version, rows=len(rows))
-    try:
-        outcome: Outcome = await beside(partial(tuned, one.model, rows, one.name, settings))
-    except (ConfigError, ModelError) as error:
-        metrics.tunings.labels(one.name, "failed").inc()
-        context.log.error("tuning_failed", model=one.name, error=str(error))
-        one.retry_later(f"tuning failed: {error}")
-        return
-    found = f"NLL {outcome.old_nll:.3f} to {outcome.new_nll:.3f} on {outcome.held_out_rows} held-out slots"
-    if not outcome.is_better(settings.gain):
-        metrics.tunings.labels(one.name, "not_better").inc()
-        context.log.warning("tuned_not_better", model=one.name, found=found)
-        one.retry_later(f"tuned, but not better by {settings.gain:g}: {found}; nothing is offered")
+    outcome = await _tried(one, one.model, settings, metrics, context, beside)
+    if outcome is None:
         return
     newest = max((each.version for each in await objects.get_all(context.bus, one.name)), default=0)
+    found = _found(outcome)
     about = f"tuned by {BY} from version {one.version}: {found}"
-    data = model_file.to_bytes(outcome.model)
-    one.offered = await publish_version(context.bus, one.name, data, about)
+    one.offered = await publish_version(context.bus, one.name, model_file.to_bytes(outcome.model), about)
     one.held_out_nll, one.offered_nll, one.note = outcome.old_nll, outcome.new_nll, ""
     if settings.promote and newest > one.version:
         one.note = f"version {newest} was there and not in force, so this one is not promoted by itself"
     is_promoted = settings.promote and not one.note and await _promoted(one, standing, found, context)
     metrics.tunings.labels(one.name, "promoted" if is_promoted else "offered").inc()
     if not is_promoted:
+        remedy = f"microopt model promote {one.name} {one.offered}"
         await routes.announce(
-            context.bus,
-            one.name,
-            f"model {one.name}: version {one.offered} offered: {found}: "
-            f"microopt model promote {one.name} {one.offered}",
+            context.bus, one.name, f"model {one.name}: version {one.offered} offered: {found}: {remedy}"
         )
+
+
+async def _tried(
+    one: Followed,
+    model: TrainedModel,
+    settings: TunerSettings,
+    metrics: TunerMetrics,
+    context: Context,
+    beside: Beside,
+) -> Outcome | None:
+    """Return what tuning gave if that is better; otherwise say why not."""
+    rows = one.window.since_drift
+    context.log.info("tuning", model=one.name, version=one.version, rows=len(rows))
+    try:
+        outcome: Outcome = await beside(partial(tuned, model, rows, one.name, settings))
+    except (ConfigError, ModelError) as error:
+        metrics.tunings.labels(one.name, "failed").inc()
+        context.log.error("tuning_failed", model=one.name, error=str(error))
+        one.retry_later(f"tuning failed: {error}")
+        return None
+    if outcome.is_better(settings.gain):
+        return outcome
+    metrics.tunings.labels(one.name, "not_better").inc()
+    context.log.warning("tuned_not_better", model=one.name, found=_found(outcome))
+    one.retry_later(f"tuned, but not better by {settings.gain:g}: {_found(outcome)}; nothing is offered")
+    return None
+
+
+def _found(outcome: Outcome) -> str:
+    return f"NLL {outcome.old_nll:.3f} to {outcome.new_nll:.3f} on {outcome.held_out_rows} held-out slots"
 
 
 def tuned(model: TrainedModel, rows: list[Row], name: str, settings: TunerSettings) -> Outcome:
