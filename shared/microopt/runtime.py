@@ -37,6 +37,7 @@ DEFAULT_HTTP_PORT: Final = {
     "optimizer": 9604,
     "actuator": 9605,
     "auditor": 9606,
+    "tuner": 9607,
 }
 
 

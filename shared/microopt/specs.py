@@ -193,10 +193,26 @@ class Margin(Struct, frozen=True, kw_only=True, tag="microopt.margin.v1"):
     at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
+class ModelRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="microopt.model_route.v1"):
+    """Which version of a slice model is in force for the slices that name it, and who changed that, when and why.
+
+    Version 0 is the model without a version. `previous` was in force before, None where there was nothing.
+    """
+
+    model: _Name
+    version: Annotated[int, Meta(ge=0)]
+    previous: Annotated[int, Meta(ge=0)] | None = None
+    changed_at: Annotated[datetime, Meta(tz=True)] | None = None
+    changed_by: str = ""
+    reason: str = ""
+
+
 def key_of(spec: Any) -> str | None:
     """Return the key that `spec` must stand under in its bucket, or None for what may stand anywhere."""
     if isinstance(spec, (SliceSpec, Margin)):
         return spec.slice
     if isinstance(spec, (PoolSpec, Route)):
         return spec.pool
+    if isinstance(spec, ModelRoute):
+        return spec.model
     return None

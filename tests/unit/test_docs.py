@@ -15,6 +15,7 @@ from microopt_collector.sources.base import Reason
 from microopt_forecaster.settings import ForecasterSettings
 from microopt_optimizer.auditor.settings import AuditorSettings
 from microopt_optimizer.router.settings import RouterSettings
+from microopt_optimizer.tuner.settings import TunerSettings
 from microopt_optimizer.worker.agent import OptimizerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ SETTINGS = (
     ForecasterSettings,
     RouterSettings,
     OptimizerSettings,
+    TunerSettings,
     ActuatorSettings,
     AuditorSettings,
 )

@@ -25,6 +25,7 @@ KINDS: Final[tuple[type[Any], ...]] = (
     specs.PoolSpec,
     specs.Route,
     specs.Margin,
+    specs.ModelRoute,
 )
 
 
