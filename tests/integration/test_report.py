@@ -186,7 +186,7 @@ async def test_the_scorecard_pairs_answers_and_recomputes_costs(microopt, in_for
     assert one["reality"] == {"realised": pytest.approx(0.2), "fulfilled": 0.5, "judged": 4, "unknown": 2}
     assert peak["reality"] is None
     text = (await microopt("scorecard", "edge")).output
-    assert "1 of 1 problem were answered by all of microopt, peak (2 slice answers each)" in text
+    assert "all of microopt, peak answered 1 of 1 problem (2 slice answers each)" in text
 
 
 async def test_answers_whose_problem_is_not_kept_are_counted_and_left_out(bus, microopt, in_force, asked):

@@ -43,9 +43,7 @@ def test_only_problems_that_all_answered_count_in_the_paired_figures(score, make
     assert of(card, "two").cost == pytest.approx(0.5 + 0.9)
     assert of(card, "two").cost_ratio == pytest.approx(1.4 / 1.7)
     assert (of(card, "one").answers, of(card, "two").answers) == (2, 1)
-    assert "1 of 2 problems were answered by all of one, two (2 slice answers each)" in "\n".join(
-        scorecard_lines(card)
-    )
+    assert "all of one, two answered 1 of 2 problems (2 slice answers each)" in "\n".join(scorecard_lines(card))
 
 
 def test_a_slice_that_one_left_out_or_had_refused_makes_nobody_cheaper(score, make_asked, make_answer):

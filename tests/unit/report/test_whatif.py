@@ -6,7 +6,16 @@ from msgspec.structs import replace
 from microopt.errors import ConfigError
 from microopt.messages import Interval, Traffic
 from microopt.specs import PoolSpec, Sla
-from microopt_optimizer.report.whatif import Change, built, changed, cost_a_point, one_of, outcome, tightened
+from microopt_optimizer.report.whatif import (
+    Change,
+    built,
+    changed,
+    cost_a_point,
+    one_of,
+    outcome,
+    shorted,
+    tightened,
+)
 
 
 @pytest.fixture
@@ -83,3 +92,16 @@ def test_without_a_problem_one_is_built_from_spec_forecast_and_margin(spec, prob
     assert built(pool, spec, None, interval, None, 5.0).slices[0].traffic.mean == 5.0
     with pytest.raises(ConfigError, match="give --users"):
         built(pool, spec, None, interval, None, None)
+
+
+def test_only_others_that_were_held_before_are_shorted(make_asked, make_answer):
+    asked = make_asked(slices=("1", "2", "3", "4"))
+    before = make_answer(asked, "one", dict.fromkeys("1234", (10.0, 500.0))).solution
+    worse = {"1", "2", "3"}
+    then = replace(before, slices=[_infeasible(one) if one.slice in worse else one for one in before.slices])
+    before = replace(before, slices=[_infeasible(one) if one.slice == "3" else one for one in before.slices])
+    assert shorted(before, then, "1") == ("2",)
+
+
+def _infeasible(one):
+    return replace(one, status="infeasible")

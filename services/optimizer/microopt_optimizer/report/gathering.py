@@ -47,8 +47,7 @@ async def gather_scorecard(
     """
     await reading.pool_of(bus, pool)
     asked, unreadable = await reading.questions(bus, pool, since)
-    replies = reading.Replies(asked)
-    unreadable += await reading.each(bus, Answer, reading.subject_of(Answer, pool), since, replies.take)
+    replies, wrong = await reading.replies(bus, pool, asked, since)
     assurances: list[Assurance] = []
 
     def take(one: Assurance) -> None:
@@ -59,7 +58,7 @@ async def gather_scorecard(
     _require_answers(compared, replies.found, since)
     in_order = sorted(asked.values(), key=lambda one: one.at)
     active = await active_of(bus, pool, [one.active for one in in_order])
-    notes = _notes(unreadable, replies.strangers)
+    notes = _notes(unreadable + wrong, replies.strangers)
     return scorecard(pool, (since, now), active, asked, replies.found, realities(assurances), compared, notes)
 
 
@@ -88,13 +87,12 @@ async def gather_ledger(bus: Bus, pool: str, since: datetime, now: datetime, aga
     stays = Stays(pool, since)
     unreadable = await reading.each(bus, Assurance, reading.subject_of(Assurance, "*"), since, stays.take)
     asked, missing = await reading.questions(bus, pool, since)
-    replies = reading.Replies(asked)
-    missing += await reading.each(bus, Answer, reading.subject_of(Answer, pool), since, replies.take)
+    replies, wrong = await reading.replies(bus, pool, asked, since)
     actives = await reading.actives(bus, pool)
     in_order = [one.active for one in sorted(asked.values(), key=lambda one: one.at)]
     former = against or former_of(actives) or former_of(in_order)
     costs = former_costs(asked, replies.found, former) if former else {}
-    return ledger(pool, (since, now), stays.found, former, costs, _notes(unreadable + missing, 0))
+    return ledger(pool, (since, now), stays.found, former, costs, _notes(unreadable + missing + wrong, 0))
 
 
 async def gather_prices(bus: Bus, pool: str, now: datetime) -> Prices:
@@ -135,16 +133,26 @@ async def gather_replay(
         raise ConfigError(
             f"pool {pool}: no {what} is kept{' since then: try an earlier --since' if since else ''}"
         )
-    done = [await _again(bus, asked, optimizer) for asked in found.values()]
+    recorded = await _recorded(bus, pool, list(found.values()), optimizer)
+    done = [await _again(bus, asked, recorded.get(name), optimizer) for name, asked in found.items()]
     return Replay(pool=pool, optimizer=optimizer, replayed=tuple(done), notes=tuple(_notes(unreadable, 0)))
 
 
-async def _again(bus: Bus, asked: Asked, optimizer: str) -> Replayed:
+async def _recorded(bus: Bus, pool: str, asked: Sequence[Asked], optimizer: str) -> dict[str, Answer]:
+    """Return for each problem the recorded solution of the optimizer, else of the one that was active."""
+    around = min(one.at - timedelta(seconds=reading.timeout_s(one.problem.deadline_s)) for one in asked)
+    missing = {one.problem.id: one.active for one in asked}
+    found: dict[str, Answer] = {}
+    for name in (optimizer, *sorted(set(missing.values()) - {optimizer})):
+        wanted = {problem for problem, active in missing.items() if name in (optimizer, active)} - set(found)
+        if wanted:
+            answers = await reading.answers_to(bus, pool, wanted, name, around)
+            found.update({problem: one for problem, one in answers.items() if one.solution})
+    return found
+
+
+async def _again(bus: Bus, asked: Asked, recorded: Answer | None, optimizer: str) -> Replayed:
     problem = asked.problem
-    around = asked.at - timedelta(seconds=reading.timeout_s(problem.deadline_s))
-    recorded = await reading.answer_to(bus, problem.pool, problem.id, optimizer, around)
-    if recorded is None or recorded.solution is None:
-        recorded = await reading.answer_to(bus, problem.pool, problem.id, asked.active, around) or recorded
     try:
         again = await reading.ask(bus, optimizer, problem, problem.deadline_s)
     except MicrooptError as error:
@@ -157,7 +165,10 @@ async def _again(bus: Bus, asked: Asked, optimizer: str) -> Replayed:
     larger_s = min(MORE_TIME * problem.deadline_s, LONGEST_S)
     if larger_s <= problem.deadline_s:
         return one
-    longer = await reading.ask(bus, optimizer, replace(problem, deadline_s=larger_s), larger_s)
+    try:
+        longer = await reading.ask(bus, optimizer, replace(problem, deadline_s=larger_s), larger_s)
+    except MicrooptError as error:
+        return replace(one, error=f"with a deadline of {larger_s:g} s: {error}")
     exact = bit_exact(recorded.solution, longer)
     return replace(one, tried_deadline_s=larger_s, exact_at_deadline_s=larger_s if exact else None)
 

@@ -6,7 +6,7 @@ from typing import Final
 from microopt import desired, subjects
 from microopt.bus import Bus
 from microopt.errors import ConfigError
-from microopt.messages import Actuation, Allocation, Answer, Asked, Assurance, Event, Forecast, Problem
+from microopt.messages import Actuation, Allocation, Answer, Asked, Assurance, Event, Forecast, Problem, Solution
 from microopt.specs import Margin, Route, SliceSpec
 from microopt_optimizer.report import reading
 from microopt_optimizer.report.explained import Explanation, Facts, explain
@@ -21,9 +21,10 @@ from microopt_optimizer.report.whatif import (
     interval_from,
     one_of,
     outcome,
+    shorted,
     tightened,
 )
-from microopt_optimizer.report.words import moment
+from microopt_optimizer.report.words import moment, plural
 
 LATELY: Final = 5
 """How many judged intervals and events are shown."""
@@ -111,7 +112,7 @@ async def _forecast(bus: Bus, allocation: Allocation) -> Forecast | None:
         if one.interval.start == allocation.interval.start:
             (exact if one.made_at == allocation.forecast_made_at else others).append(one)
 
-    await reading.each(bus, Forecast, reading.subject_of(Forecast, allocation.slice), 1, take)
+    await reading.each(bus, Forecast, reading.subject_of(Forecast, allocation.slice), _lead(allocation), take)
     found = exact or others
     return found[-1] if found else None
 
@@ -168,9 +169,9 @@ async def gather_whatif(bus: Bus, name: str, change: Change, optimizer: str | No
         TemporaryError: the optimizer does not answer.
     """
     spec = await reading.slice_of(bus, name)
-    problem, source = await _problem(bus, spec, change, now)
+    problem, asked_at, source = await _problem(bus, spec, change, now)
     who = optimizer or await active_of(bus, spec.pool)
-    before, before_from = await _before(bus, problem, name, who)
+    now_solved, before_from = await _before(bus, problem, asked_at, name, who)
     asked = changed(problem, name, change, spec)
     answer = await reading.ask(bus, who, asked, asked.deadline_s)
     then = outcome(asked, answer, name)
@@ -184,17 +185,18 @@ async def gather_whatif(bus: Bus, name: str, change: Change, optimizer: str | No
         qos_unit=spec.sla.qos_unit,
         source=source,
         before_from=before_from,
-        before=before,
+        before=outcome(problem, now_solved, name),
         then=then,
         tighter=tighter,
         cost_a_point=cost_a_point(then, tighter),
+        shorted=shorted(now_solved, answer, name),
         solve_s=answer.solve_s,
         notes=tuple(_remarks(spec, problem, then, tighter)),
     )
 
 
-async def _problem(bus: Bus, spec: SliceSpec, change: Change, now: datetime) -> tuple[Problem, str]:
-    """Return the last problem of a slice, and where it is from."""
+async def _problem(bus: Bus, spec: SliceSpec, change: Change, now: datetime) -> tuple[Problem, datetime, str]:
+    """Return the last problem of a slice, when it was asked, and where it is from."""
     last = await reading.newest(bus, Asked, reading.subject_of(Asked, spec.pool))
     if last is None or all(one.slice != spec.slice for one in last.problem.slices):
         found: list[Asked] = []
@@ -206,26 +208,26 @@ async def _problem(bus: Bus, spec: SliceSpec, change: Change, now: datetime) -> 
         await reading.each(bus, Asked, reading.subject_of(Asked, spec.pool), 1, take)
         last = found[0] if found else None
     if last is not None:
-        others = len(last.problem.slices) - 1
-        return (
-            last.problem,
-            f"problem {last.problem.id} asked at {moment(last.at)} UTC, with {others} other slices",
-        )
+        others = plural(len(last.problem.slices) - 1, "other slice")
+        return last.problem, last.at, f"problem {last.problem.id} asked at {moment(last.at)} UTC, with {others}"
     forecast = await reading.newest(bus, Forecast, reading.subject_of(Forecast, spec.slice))
     margin = await desired.get(bus, Margin, spec.slice)
     pool = await reading.pool_of(bus, spec.pool)
     asked_threshold = margin.degradation_threshold if margin else None
     made = built(pool, spec, forecast, interval_from(now, spec), asked_threshold, change.users)
-    return made, "its spec and last forecast, alone in its pool: no problem of it is kept"
+    return made, now, "its spec and last forecast, alone in its pool: no problem of it is kept"
 
 
-async def _before(bus: Bus, problem: Problem, name: str, optimizer: str) -> tuple[Outcome, str]:
+async def _before(
+    bus: Bus, problem: Problem, asked_at: datetime, name: str, optimizer: str
+) -> tuple[Solution, str]:
     """Return what the optimizer answered to the unchanged problem, asking it where that is not kept."""
-    recorded = await reading.answer_to(bus, problem.pool, problem.id, optimizer)
+    around = asked_at - timedelta(seconds=reading.timeout_s(problem.deadline_s))
+    recorded = await reading.answer_to(bus, problem.pool, problem.id, optimizer, around)
     if recorded and recorded.solution and any(one.slice == name for one in recorded.solution.slices):
-        return outcome(problem, recorded.solution, name), f"its answer of {moment(recorded.at)} UTC"
+        return recorded.solution, f"its answer of {moment(recorded.at)} UTC"
     answer = await reading.ask(bus, optimizer, problem, problem.deadline_s)
-    return outcome(problem, answer, name), "asked for this, as its answer is not kept"
+    return answer, "asked for this, as its answer is not kept"
 
 
 def _remarks(spec: SliceSpec, problem: Problem, then: Outcome, tighter: Outcome) -> list[str]:

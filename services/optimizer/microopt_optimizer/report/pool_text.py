@@ -21,16 +21,15 @@ def scorecard_lines(card: Scorecard) -> Iterator[str]:
     yield f"pool {card.pool}, {moment(card.since)} to {moment(card.until)} UTC; active: {card.active}"
     if card.scores:
         yield (
-            f"on identical inputs: {card.paired_problems} of {plural(card.problems, 'problem')} were answered by "
-            f"all of {', '.join(card.compared) or 'none'} ({plural(card.paired_slices, 'slice answer')} each)"
+            f"on identical inputs: all of {', '.join(card.compared) or 'none'} answered {card.paired_problems} of "
+            f"{plural(card.problems, 'problem')} ({plural(card.paired_slices, 'slice answer')} each)"
         )
         yield ""
         yield from table(_SCORES, [_score(one, card.active) for one in card.scores], left=2)
         yield ""
-        yield (
-            "cost, ratio, expected and above: on identical inputs, cost by the pool's weights; expected: "
-            "degradation by the slice model; above: slices over the threshold asked; realised: share of user-time"
-        )
+        yield "cost, ratio, expected, above: on identical inputs alone, costs by the problems' weights"
+        yield "expected: degradation by the slice model; above: slices beyond the threshold asked for"
+        yield "realised: share of user-time that missed its QoS; fulfilled: slice-intervals that kept their SLAs"
     else:
         yield "no answers to compare"
     if card.scores and not card.paired_problems:
@@ -126,7 +125,7 @@ def prices_lines(prices: Prices) -> Iterator[str]:
             one.unit,
             number(one.capacity),
             f"{number(one.used)} ({percent(one.used / one.capacity, 0) if one.capacity else UNKNOWN})",
-            number(one.free),
+            number(0.0 if abs(one.free) <= 1e-9 * one.capacity else one.free),
             number(one.weight),
             number(one.price),
             ", ".join(f"{held.slice} ({number(held.value)})" for held in one.most) or UNKNOWN,

@@ -1,6 +1,6 @@
 """What streams and buckets hold, for reports: read once, as far as it can be read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
@@ -99,24 +99,25 @@ async def questions(bus: Bus, pool: str, start: int | datetime) -> tuple[dict[st
 
 
 class Replies:
-    """The replies to known questions, as they are read; `strangers` answered problems that are not kept."""
+    """The replies to known questions, as they are read.
 
-    def __init__(self, asked: dict[str, Question]) -> None:
-        self._asked = asked
+    `strangers` are answers since a time to problems that are not kept; a problem is stored after its first answer.
+    """
+
+    def __init__(self, asked: dict[str, Question], since: datetime) -> None:
+        self._asked, self._since = asked, since
         self.found: list[Reply] = []
         self.strangers = 0
 
     def take(self, answer: Answer) -> None:
         """Take one answer."""
         if (asked := self._asked.get(answer.problem)) is None:
-            self.strangers += 1
+            self.strangers += answer.at >= self._since
         else:
             self.found.append(reply(answer, asked))
 
 
-async def asked_with(
-    bus: Bus, pool: str, is_it: Callable[[Asked], bool], around: datetime | None = None
-) -> Asked | None:
+async def asked_with(bus: Bus, pool: str, is_it: Callable[[Asked], bool], around: datetime) -> Asked | None:
     """Return the first `Asked` of a pool that `is_it`, stored from a minute before `around` on."""
     found: list[Asked] = []
 
@@ -125,22 +126,33 @@ async def asked_with(
             found.append(asked)
         return bool(found)
 
-    await each(bus, Asked, subject_of(Asked, pool), _before(around), take)
+    await each(bus, Asked, subject_of(Asked, pool), before(around), take)
     return found[0] if found else None
 
 
-async def answer_to(
-    bus: Bus, pool: str, problem: str, optimizer: str, around: datetime | None = None
-) -> Answer | None:
-    """Return an optimizer's last answer to a problem, one with a solution before one without."""
-    found: list[Answer] = []
+async def replies(bus: Bus, pool: str, asked: dict[str, Question], since: datetime) -> tuple[Replies, int]:
+    """Return the replies to a pool's questions since a time, and how many answers cannot be read."""
+    found = Replies(asked, since)
+    return found, await each(bus, Answer, subject_of(Answer, pool), before(since), found.take)
+
+
+async def answers_to(
+    bus: Bus, pool: str, problems: Collection[str], optimizer: str, around: datetime
+) -> dict[str, Answer]:
+    """Return an optimizer's last answer to each of some problems, one with a solution before one without."""
+    found: dict[str, Answer] = {}
 
     def take(answer: Answer) -> None:
-        if answer.problem == problem:
-            found.append(answer)
+        if answer.problem in problems and (answer.solution is not None or answer.problem not in found):
+            found[answer.problem] = answer
 
-    await each(bus, Answer, solutions_of(optimizer, pool), _before(around), take)
-    return max(reversed(found), key=lambda answer: answer.solution is not None, default=None)
+    await each(bus, Answer, solutions_of(optimizer, pool), before(around), take)
+    return found
+
+
+async def answer_to(bus: Bus, pool: str, problem: str, optimizer: str, around: datetime) -> Answer | None:
+    """Return an optimizer's last answer to a problem, one with a solution before one without."""
+    return (await answers_to(bus, pool, {problem}, optimizer, around)).get(problem)
 
 
 async def actives(bus: Bus, pool: str) -> list[str]:
@@ -175,8 +187,9 @@ def timeout_s(deadline_s: float) -> float:
     return deadline_s / 0.8 + 1.0
 
 
-def _before(around: datetime | None) -> int | datetime:
-    return 1 if around is None else around - timedelta(seconds=SLACK_S)
+def before(around: datetime) -> datetime:
+    """Return a time a little before `around`: what belongs to it may be stored by a clock that is behind."""
+    return max(around, EPOCH + timedelta(seconds=SLACK_S)) - timedelta(seconds=SLACK_S)
 
 
 async def ask(bus: Bus, optimizer: str, problem: object, deadline_s: float) -> Solution:

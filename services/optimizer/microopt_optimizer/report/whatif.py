@@ -44,7 +44,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
 class WhatIf(Struct, frozen=True, kw_only=True):
     """A slice as it was asked for, as it would be, and with its threshold tighter by 5 % once more.
 
-    `source` says where the problem is from, `before_from` where the answer to it is. `cost_a_point` is what one
+    `source` says where the problem is from, `before_from` where the answer to it is. `shorted` are other slices
+    that hold their SLAs now, and would not. `cost_a_point` is what one
     percent point of the degradation threshold costs between `then` and `tighter`; None where either does not hold
     its SLA.
     """
@@ -60,6 +61,7 @@ class WhatIf(Struct, frozen=True, kw_only=True):
     then: Outcome
     tighter: Outcome
     cost_a_point: float | None
+    shorted: tuple[str, ...]
     solve_s: float
     notes: tuple[str, ...] = ()
 
@@ -152,6 +154,16 @@ def outcome(problem: Problem, solution: Solution, name: str) -> Outcome:
         expected_degradation=one.expected_degradation,
         degradation_price=one.degradation_price,
         reason=one.reason,
+    )
+
+
+def shorted(before: Solution, then: Solution, name: str) -> tuple[str, ...]:
+    """Return the slices other than `name` that are infeasible then, and were not before."""
+    was = {one.slice for one in before.slices if one.status == "infeasible"}
+    return tuple(
+        one.slice
+        for one in then.slices
+        if one.status == "infeasible" and one.slice not in was and one.slice != name
     )
 
 

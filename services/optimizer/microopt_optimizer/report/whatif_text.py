@@ -1,9 +1,12 @@
 """A what-if as lines of text."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from microopt_optimizer.report.whatif import TIGHTER, Outcome, WhatIf
 from microopt_optimizer.report.words import number, percent, signed, table
+
+MOST_NAMED: Final = 6
 
 
 def whatif_lines(found: WhatIf) -> Iterator[str]:
@@ -34,9 +37,12 @@ def whatif_lines(found: WhatIf) -> Iterator[str]:
     if abs(others) > 1e-9 * max(1.0, before.pool_cost):
         yield f"the pool's other slices: {signed(others)}"
     yield from _margin(found, then)
-    for name, one in (("then", then), ("tighter", tighter)):
-        if one.status == "infeasible":
-            yield f"{name}: infeasible: {one.reason or 'no reason given'}"
+    if found.shorted:
+        yield f"it would short others, whose SLAs are held now: slice {', '.join(found.shorted[:MOST_NAMED])}"
+    if then.status == "infeasible":
+        yield f"infeasible then: {then.reason or 'no reason given'}"
+    elif tighter.status == "infeasible":
+        yield f"infeasible once it is tighter: {tighter.reason or 'no reason given'}"
     yield from (f"! {note}" for note in found.notes)
 
 
