@@ -67,6 +67,21 @@ def test_what_a_larger_deadline_makes_exact_was_cut_short_and_not_broken(compare
     assert any("the clock had cut this replay short" in line for line in replay_lines(found))
 
 
+@pytest.mark.parametrize(("solve_s", "broken"), [(0.49, True), (0.5, False)])
+def test_what_its_deadline_had_cut_short_cannot_be_held_against_anybody(compared, solve_s, broken):
+    found = compared(15.0)
+    one = replace(found.replayed[0], solve_s=(solve_s, 0.01))
+    found = replace(found, replayed=(one,))
+    assert bool(found.broken) is broken
+    assert any("have cut it short" in line for line in replay_lines(found)) is not broken
+
+
+def test_a_slow_replay_of_a_quick_answer_is_no_excuse(compared):
+    found = compared(15.0)
+    slow = replace(found.replayed[0], solve_s=(0.01, 0.99), tried_deadline_s=10.0)
+    assert replace(found, replayed=(slow,)).broken
+
+
 def test_a_slice_that_is_not_answered_any_more_is_a_difference(compared):
     again = compared(10.0)
     one = again.replayed[0]

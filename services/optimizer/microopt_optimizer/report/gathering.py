@@ -154,7 +154,7 @@ async def _recorded(bus: Bus, pool: str, asked: Sequence[Asked], optimizer: str)
 async def _again(bus: Bus, asked: Asked, recorded: Answer | None, optimizer: str) -> Replayed:
     problem = asked.problem
     try:
-        again = await reading.ask(bus, optimizer, problem, problem.deadline_s)
+        again = await reading.ask(bus, optimizer, problem)
     except MicrooptError as error:
         if str(error).startswith("nobody serves"):
             raise
@@ -166,7 +166,7 @@ async def _again(bus: Bus, asked: Asked, recorded: Answer | None, optimizer: str
     if larger_s <= problem.deadline_s:
         return one
     try:
-        longer = await reading.ask(bus, optimizer, replace(problem, deadline_s=larger_s), larger_s)
+        longer = await reading.ask(bus, optimizer, replace(problem, deadline_s=larger_s))
     except MicrooptError as error:
         return replace(one, error=f"with a deadline of {larger_s:g} s: {error}")
     exact = bit_exact(recorded.solution, longer)

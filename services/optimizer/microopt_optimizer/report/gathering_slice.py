@@ -173,10 +173,9 @@ async def gather_whatif(bus: Bus, name: str, change: Change, optimizer: str | No
     who = optimizer or await active_of(bus, spec.pool)
     now_solved, before_from = await _before(bus, problem, asked_at, name, who)
     asked = changed(problem, name, change, spec)
-    answer = await reading.ask(bus, who, asked, asked.deadline_s)
-    then = outcome(asked, answer, name)
+    answer = await reading.ask(bus, who, asked)
     narrower = tightened(asked, name)
-    tighter = outcome(narrower, await reading.ask(bus, who, narrower, narrower.deadline_s), name)
+    then, tighter = outcome(asked, answer, name), outcome(narrower, await reading.ask(bus, who, narrower), name)
     return WhatIf(
         slice=name,
         pool=spec.pool,
@@ -226,7 +225,7 @@ async def _before(
     recorded = await reading.answer_to(bus, problem.pool, problem.id, optimizer, around)
     if recorded and recorded.solution and any(one.slice == name for one in recorded.solution.slices):
         return recorded.solution, f"its answer of {moment(recorded.at)} UTC"
-    answer = await reading.ask(bus, optimizer, problem, problem.deadline_s)
+    answer = await reading.ask(bus, optimizer, problem)
     return answer, "asked for this, as its answer is not kept"
 
 

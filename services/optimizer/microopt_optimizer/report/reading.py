@@ -11,7 +11,7 @@ from microopt import codec, desired, streams, subjects
 from microopt.bus import Bus
 from microopt.cli.times import time_of
 from microopt.errors import ConfigError, InvalidMessageError
-from microopt.messages import Answer, Asked, Message, Solution
+from microopt.messages import Answer, Asked, Message, Problem, Solution
 from microopt.replay import last_sequence, replay
 from microopt.specs import PoolSpec, Route, SliceSpec
 from microopt_optimizer.report.figures import Question, Reply, question, reply
@@ -192,10 +192,12 @@ def before(around: datetime) -> datetime:
     return max(around, EPOCH + timedelta(seconds=SLACK_S)) - timedelta(seconds=SLACK_S)
 
 
-async def ask(bus: Bus, optimizer: str, problem: object, deadline_s: float) -> Solution:
+async def ask(bus: Bus, optimizer: str, problem: Problem) -> Solution:
     """Return an optimizer's answer to a problem; nothing is applied.
 
     Raises:
         TemporaryError: nobody serves it, or it did not answer in time.
     """
-    return await bus.request(subjects.optimize(optimizer), problem, Solution, timeout_s=timeout_s(deadline_s))
+    return await bus.request(
+        subjects.optimize(optimizer), problem, Solution, timeout_s=timeout_s(problem.deadline_s)
+    )

@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 from typing import Final
 
-from microopt_optimizer.report.replayed import Difference, Replay, Replayed, counted, is_broken, relative
+from microopt_optimizer.report.replayed import (
+    Difference,
+    Replay,
+    Replayed,
+    counted,
+    is_broken,
+    relative,
+    was_cut_short,
+)
 from microopt_optimizer.report.words import UNKNOWN, moment, number, plural
 
 MOST_SHOWN: Final = 20
@@ -51,8 +59,16 @@ def _why(one: Replayed, optimizer: str) -> Iterator[str]:
         yield f"with a deadline of {one.tried_deadline_s:g} s in place of {one.deadline_s:g} s it differs, too"
     if one.versions[0] != one.versions[1]:
         yield f"version {one.versions[0] or UNKNOWN} then, {one.versions[1] or UNKNOWN} now"
+    elif was_cut_short(one) and one.recorded_by == optimizer:
+        yield (
+            f"the recorded answer took {number(one.solve_s[0], 3)} s of its {one.deadline_s:g} s: its deadline "
+            "may have cut it short, and then none can be the same"
+        )
     elif is_broken(one, optimizer):
-        yield f"same version {one.versions[0]}: another slice model, machine, thread count or a deadline then?"
+        yield (
+            f"same version {one.versions[0]}: was the slice model replaced, or is it another machine or build of "
+            "PyTorch?"
+        )
 
 
 def _difference(found: Difference) -> Iterator[str]:

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from msgspec import Struct
 
 from microopt.messages import Answer, SliceSolution, Solution, Values
 from microopt_optimizer.report.figures import solution_cost
+
+CUT_SHARE: Final = 0.5
+"""An answer that took this share of its deadline may have been cut short: parts of a solve have parts of it."""
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -58,12 +62,18 @@ class Replay(Struct, frozen=True, kw_only=True):
 
 
 def is_broken(one: Replayed, optimizer: str) -> bool:
-    """Return whether the same optimizer in the same version gave, or gives, another answer at any deadline.
+    """Return whether the same optimizer in the same version gives another answer, and no clock is to blame.
 
-    Another optimizer's answer differs by right; so does one that a deadline had cut short.
+    Another optimizer's answer differs by right; so does one that a deadline had cut short, then or now.
     """
     same = one.recorded_by == optimizer and (bool(one.error) or one.versions[0] == one.versions[1])
-    return same and not one.bit_exact and one.exact_at_deadline_s is None
+    return same and not one.bit_exact and one.exact_at_deadline_s is None and not was_cut_short(one)
+
+
+def was_cut_short(one: Replayed) -> bool:
+    """Return whether the recorded answer may have been ended by its deadline: no replay can give it again."""
+    recorded_s = one.solve_s[0]
+    return recorded_s is not None and recorded_s >= CUT_SHARE * one.deadline_s
 
 
 def differences(recorded: Solution, again: Solution, weights: Mapping[str, float]) -> tuple[Difference, ...]:

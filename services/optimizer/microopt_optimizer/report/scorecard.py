@@ -159,6 +159,21 @@ def _cost(paired: _Pairs, name: str) -> float | None:
     return math.fsum(costs) if costs else None
 
 
+def _expected(paired: _Pairs, questions: Mapping[str, Question], name: str) -> list[tuple[float, float]]:
+    """Return the expected degradation of each paired slice that was checked, and the threshold asked for."""
+    return [
+        (answered[name].expected[one], questions[problem].slices[one].degradation_threshold)
+        for problem, (slices, answered) in paired.items()
+        for one in slices
+        if one in answered[name].expected
+    ]
+
+
+def _absent(questions: Mapping[str, Question], own: Sequence[Reply], name: str, until: datetime) -> int:
+    heard, settled = {one.problem for one in own}, until.timestamp() - PENDING_S
+    return sum(name in one.asked and one.problem not in heard and one.at <= settled for one in questions.values())
+
+
 def _score(
     name: str,
     until: datetime,
@@ -170,22 +185,14 @@ def _score(
 ) -> Score:
     own = [one for one in replies if one.optimizer == name]
     solved = [one for one in own if not one.failed]
-    heard = {one.problem for one in own}
-    settled = until.timestamp() - PENDING_S
     latencies = [one.latency_s for one in solved if one.latency_s > 0.0]  # 0 is what was not measured
-    expected = [
-        (answered[name].expected[one], questions[problem].slices[one].degradation_threshold)
-        for problem, (slices, answered) in paired.items()
-        for one in slices
-        if one in answered[name].expected
-    ]
-    cost = _cost(paired, name)
+    expected, cost = _expected(paired, questions, name), _cost(paired, name)
     return Score(
         optimizer=name,
         roles=tuple(sorted({one.role for one in own})),
         answers=len(solved),
         failures=len(own) - len(solved),
-        absent=sum(name in q.asked and q.problem not in heard and q.at <= settled for q in questions.values()),
+        absent=_absent(questions, own, name, until),
         refused_slices=sum(one.refused for one in own),
         problems=len({one.problem for one in solved}),
         cost=cost,

@@ -16,34 +16,42 @@ def whatif_lines(found: WhatIf) -> Iterator[str]:
     yield f"from {found.source}; now: {found.before_from}"
     yield ""
     head = ("", "now", "then", f"and {100 * TIGHTER:g} % tighter")
-    columns = (before, then, tighter)
-    rows = [
-        ["asked: threshold", *(percent(one.degradation_threshold, 2) for one in columns)],
-        [f"asked: QoS, {found.qos_unit}", *(number(one.qos_threshold) for one in columns)],
-        ["users a slot, mean", *(number(one.users_mean, 3) for one in columns)],
-        *(
-            [f"{name}, {found.units.get(name, '')}", *(number(one.allocation.get(name)) for one in columns)]
-            for name in sorted({*before.allocation, *then.allocation, *tighter.allocation})
-        ),
-        ["status", *(one.status for one in columns)],
-        ["expected degradation", *(percent(one.expected_degradation, 2) for one in columns)],
-        ["cost", *(number(one.cost) for one in columns)],
-        ["cost of the pool", *(number(one.pool_cost) for one in columns)],
-    ]
-    yield from table(head, rows)
+    yield from table(head, _rows(found, (before, then, tighter)))
     yield ""
     yield f"cost {number(before.cost)} → {number(then.cost)} ({_step(before.cost, then.cost)})"
     others = (then.pool_cost - then.cost) - (before.pool_cost - before.cost)
     if abs(others) > 1e-9 * max(1.0, before.pool_cost):
         yield f"the pool's other slices: {signed(others)}"
     yield from _margin(found, then)
+    yield from _infeasible(found)
+    yield from (f"! {note}" for note in found.notes)
+
+
+def _rows(found: WhatIf, columns: tuple[Outcome, ...]) -> list[list[str]]:
+    resources = sorted({name for one in columns for name in one.allocation})
+    return [
+        ["asked: threshold", *(percent(one.degradation_threshold, 2) for one in columns)],
+        [f"asked: QoS, {found.qos_unit}", *(number(one.qos_threshold) for one in columns)],
+        ["users a slot, mean", *(number(one.users_mean, 3) for one in columns)],
+        *(
+            [f"{name}, {found.units.get(name, '')}", *(number(one.allocation.get(name)) for one in columns)]
+            for name in resources
+        ),
+        ["status", *(one.status for one in columns)],
+        ["expected degradation", *(percent(one.expected_degradation, 2) for one in columns)],
+        ["cost", *(number(one.cost) for one in columns)],
+        ["cost of the pool", *(number(one.pool_cost) for one in columns)],
+    ]
+
+
+def _infeasible(found: WhatIf) -> Iterator[str]:
+    then, tighter = found.then, found.tighter
     if found.shorted:
         yield f"it would short others, whose SLAs are held now: slice {', '.join(found.shorted[:MOST_NAMED])}"
     if then.status == "infeasible":
         yield f"infeasible then: {then.reason or 'no reason given'}"
     elif tighter.status == "infeasible":
         yield f"infeasible once it is tighter: {tighter.reason or 'no reason given'}"
-    yield from (f"! {note}" for note in found.notes)
 
 
 def _margin(found: WhatIf, then: Outcome) -> Iterator[str]:
