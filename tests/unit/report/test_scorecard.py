@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from microopt_optimizer.report.figures import question, reply
 from microopt_optimizer.report.pool_text import scorecard_lines
@@ -118,6 +119,8 @@ def test_latencies_are_those_of_answers_and_what_was_not_measured_is_not_zero(sc
     answers = [make_answer(one, "one", values, role="active", latency_s=0.001 * n) for n, one in enumerate(asked)]
     one = of(score(asked, answers), "one")
     assert (one.latency_p50_s, one.latency_p95_s) == (0.010, 0.019)  # of 1 to 20 ms
+    answers = [replace(answer, latency_s=0.0) for answer in answers[:15]] + answers[15:]
+    assert of(score(asked, answers), "one").latency_p50_s == 0.017  # of 15 to 20 ms
 
 
 def test_a_fallback_that_is_asked_now_and_then_takes_no_pairs_from_the_others(score, make_asked, make_answer):
