@@ -180,12 +180,14 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 class Margin(Struct, frozen=True, kw_only=True, tag="microopt.margin.v1"):
     """The degradation threshold that optimizers are asked for in place of the SLA's, and why (docs/adr/0017).
 
+    `qos_margin` takes the place of the slice's own, where there is one; below 0 it asks for less than the SLA.
     `bias` is by how many standard deviations reality has been worse than the slice model said, `offset` what the
     long-run guarantee adds; `missed` is the share of the `judged` intervals in which the SLA was not fulfilled.
     """
 
     slice: _SliceId
     degradation_threshold: Annotated[float, Meta(gt=0.0, lt=1.0)]
+    qos_margin: Annotated[float, Meta(gt=-1.0, lt=1.0)] | None = None
     bias: float = 0.0
     offset: float = 0.0
     judged: Annotated[int, Meta(ge=0)] = 0

@@ -15,6 +15,7 @@ from microopt.settings import Settings
 from microopt.specs import PoolSpec, Route, SliceSpec
 from microopt_optimizer.auditor.assuring import Assuring
 from microopt_optimizer.auditor.canaries import Canaries
+from microopt_optimizer.auditor.margin import updated
 from microopt_optimizer.auditor.margins import MarginRule, Margins, no_margins
 from microopt_optimizer.auditor.metrics import AuditorMetrics
 from microopt_optimizer.auditor.settings import AuditorSettings
@@ -93,9 +94,10 @@ def _set(table: dict[str, S], name: str, value: S | None) -> None:
         table[name] = value
 
 
-def build(settings: Settings, margin_rule: MarginRule = no_margins) -> Agent:
+def build(settings: Settings, margin_rule: MarginRule = updated) -> Agent:
     """Return the auditor; `margin_rule` says how margins follow what is realised."""
-    auditor = Auditor(settings.table("auditor", AuditorSettings), margin_rule)
+    table = settings.table("auditor", AuditorSettings)
+    auditor = Auditor(table, margin_rule if table.margins else no_margins)
     agent = Agent("auditor", description="asks shadows, judges intervals and canaries", lifespan=auditor.lifespan)
     agent.watch(streams.POOLS, PoolSpec)(auditor.on_pool)
     agent.watch(streams.SLICES, SliceSpec)(auditor.on_slice)

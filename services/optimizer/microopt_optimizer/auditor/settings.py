@@ -27,5 +27,7 @@ class AuditorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The share of an interval's slots that must be known; with fewer the SLA's status is UNKNOWN."""
     look_every_s: _Seconds = 1.0
     """How often the streams are looked at."""
+    margins: bool = True
+    """Adapt what optimizers are asked for to what is realised (docs/adr/0017)."""
     look_back_s: _Wait = 86_400.0
     """How far back intervals are judged that ended while no auditor ran."""
