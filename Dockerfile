@@ -1,5 +1,5 @@
 # One image for each role: docker build --build-arg SERVICE=forecaster -t microopt-forecaster .
-# SERVICE is collector, forecaster, router, optimizer or actuator. Only the optimizer's image holds PyTorch;
+# SERVICE is collector, forecaster, router, auditor, optimizer or actuator. Only the optimizer's image holds PyTorch;
 # --build-arg TORCH_INDEX_URL=... takes it from another index, such as PyTorch's own of CPU builds.
 
 FROM python:3.12-slim AS wheel
@@ -23,10 +23,10 @@ RUN if [ "$SERVICE" = optimizer ]; then \
     fi
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=wheel /dist /dist
-# The router needs what every agent needs, and no extra.
+# Router and auditor need what every agent needs, and no extra.
 RUN set -eu; \
     what="$(ls /dist/*.whl)"; \
-    if [ "$SERVICE" != router ]; then what="$what[$SERVICE]"; fi; \
+    case "$SERVICE" in router|auditor) ;; *) what="$what[$SERVICE]" ;; esac; \
     pip --python /opt/microopt/bin/python install --quiet --constraint /tmp/constraints.txt "$what"
 # What differs between roles is settled here, so that the entry point and the health check do not: a build argument
 # is gone when the container runs.

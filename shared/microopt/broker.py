@@ -30,13 +30,15 @@ jetstream {{
   # An allocation that was acknowledged is on disk: the default syncs every two minutes.
   sync_interval: always
 }}
+{more}
 """
 
 
 class Broker:
     """One nats-server process with JetStream; `port` 0 is a free port, kept across restarts.
 
-    One that is `short_lived` ends with the process that started it, however that one ends.
+    One that is `short_lived` ends with the process that started it, however that one ends. `config` is added to
+    the server's configuration as it stands, such as mappings of subjects.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Broker:
         port: int = 0,
         executable: str | None = None,
         short_lived: bool = False,
+        config: str = "",
     ) -> None:
+        self._more = config
         self._short_lived = short_lived
         self.store_dir = store_dir
         self.host = host
@@ -110,7 +114,8 @@ class Broker:
         self.store_dir.mkdir(parents=True, exist_ok=True)
         config = self.store_dir / "nats-server.conf"
         store = '"' + str(self.store_dir.resolve()).replace('"', "") + '"'
-        config.write_text(_CONFIG.format(host=self.host, port=self.port, store_dir=store), encoding="utf-8")
+        text = _CONFIG.format(host=self.host, port=self.port, store_dir=store, more=self._more)
+        config.write_text(text, encoding="utf-8")
         command = [self._executable, "-c", str(config)]
         with self.log_path.open("ab") as log:
             # In a session of its own: a Ctrl-C meant for us must not take the broker before the agents drained.

@@ -13,7 +13,7 @@ from microopt.bus import Bus
 from microopt.errors import ConfigError, InvalidMessageError
 from microopt.explain import explain
 from microopt.ids import slice_id
-from microopt.specs import Margin, PoolSpec, Route, SliceSpec
+from microopt.specs import Margin, ModelRoute, PoolSpec, Route, SliceSpec
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ BUCKET_OF: Final[dict[type[Any], str]] = {
     SliceSpec: streams.SLICES,
     Route: streams.ROUTES,
     Margin: streams.MARGINS,
+    ModelRoute: streams.MODEL_ROUTES,
 }
 
 

@@ -1,6 +1,6 @@
 """Reading what a stream holds of one subject, once, without following it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Final
 
@@ -24,7 +24,7 @@ async def last_sequence(bus: Bus, stream: str) -> int:
 
 async def replay(
     bus: Bus, stream: str, subject: str, *, start: int | datetime, last: int
-) -> AsyncIterator[list[Msg]]:
+) -> AsyncGenerator[list[Msg], None]:
     """Yield batches of the messages of `subject`, in order, up to sequence `last`.
 
     They begin with sequence `start`, or with the first that was stored at that time.

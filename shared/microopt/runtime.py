@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import nats.errors
 import nats.micro
 import structlog
-from nats.micro.request import Request
+from nats.micro.request import Request, ServiceError
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
 
 from microopt import codec, log, streams
@@ -37,6 +37,8 @@ DEFAULT_HTTP_PORT: Final = {
     "router": 9603,
     "optimizer": 9604,
     "actuator": 9605,
+    "auditor": 9606,
+    "tuner": 9607,
 }
 
 
@@ -204,7 +206,11 @@ async def _with_context(
 
 
 async def _answer(rule: EndpointRule, context: Context, request: Request) -> None:
-    """Answer one request; the caller learns what was wrong, but never the inside of a crash."""
+    """Answer one request; the caller learns what was wrong, but never the inside of a crash.
+
+    Raises:
+        ServiceError: there is no answer; the service replies so, and counts it in its statistics (ADR-32).
+    """
     kind, metrics = rule.kind.__name__, context.metrics
     try:
         with metrics.handle_s.labels(kind).time():
@@ -212,18 +218,18 @@ async def _answer(rule: EndpointRule, context: Context, request: Request) -> Non
             answer = codec.encode(await rule.handler(question, context))
     except PermanentError as error:
         metrics.messages.labels(kind, "dead").inc()
-        await request.respond_error("400", header_text(str(error)))
         await context.bus.dead_letter(request.data, subject=request.subject, error=error, kind=kind)
+        raise ServiceError("400", header_text(str(error))) from error
     except TemporaryError as error:
         metrics.messages.labels(kind, "retried").inc()
-        await request.respond_error("503", header_text(str(error)))
+        raise ServiceError("503", header_text(str(error))) from error
     except MicrooptError as error:
         metrics.messages.labels(kind, "retried").inc()
-        await request.respond_error("422", header_text(str(error)))
-    except Exception:
+        raise ServiceError("422", header_text(str(error))) from error
+    except Exception as error:
         context.log.exception("endpoint_failed", endpoint=rule.name)
         metrics.messages.labels(kind, "retried").inc()
-        await request.respond_error("500", "internal error; see the worker's log")
+        raise ServiceError("500", "internal error; see the worker's log") from error
     else:
         metrics.messages.labels(kind, "ok").inc()
         await request.respond(answer)

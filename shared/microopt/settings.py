@@ -24,7 +24,19 @@ Table = dict[str, Any]
 
 DEFAULT_FILE = Path("microopt.toml")
 TABLES = frozenset(
-    {"nats", "http", "log", "broker", "collector", "forecaster", "router", "optimizer", "actuator", "testbed"}
+    {
+        "nats",
+        "http",
+        "log",
+        "broker",
+        "collector",
+        "forecaster",
+        "router",
+        "optimizer",
+        "actuator",
+        "auditor",
+        "testbed",
+    }
 )
 _PREFIX = "MICROOPT_"
 _NOT_SETTINGS = frozenset({"MICROOPT_CONFIG", "MICROOPT_DATA"})

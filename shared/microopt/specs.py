@@ -180,17 +180,33 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 class Margin(Struct, frozen=True, kw_only=True, tag="microopt.margin.v1"):
     """The degradation threshold that optimizers are asked for in place of the SLA's, and why (docs/adr/0017).
 
+    `qos_margin` takes the place of the slice's own, where there is one; below 0 it asks for less than the SLA.
     `bias` is by how many standard deviations reality has been worse than the slice model said, `offset` what the
     long-run guarantee adds; `missed` is the share of the `judged` intervals in which the SLA was not fulfilled.
     """
 
     slice: _SliceId
     degradation_threshold: Annotated[float, Meta(gt=0.0, lt=1.0)]
+    qos_margin: Annotated[float, Meta(gt=-1.0, lt=1.0)] | None = None
     bias: float = 0.0
     offset: float = 0.0
     judged: Annotated[int, Meta(ge=0)] = 0
     missed: _Ratio = 0.0
     at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class ModelRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="microopt.model_route.v1"):
+    """Which version of a slice model is in force for the slices that name it, and who changed that, when and why.
+
+    Version 0 is the model without a version. `previous` was in force before, None where there was nothing.
+    """
+
+    model: _Name
+    version: Annotated[int, Meta(ge=0)]
+    previous: Annotated[int, Meta(ge=0)] | None = None
+    changed_at: Annotated[datetime, Meta(tz=True)] | None = None
+    changed_by: str = ""
+    reason: str = ""
 
 
 def key_of(spec: Any) -> str | None:
@@ -199,4 +215,6 @@ def key_of(spec: Any) -> str | None:
         return spec.slice
     if isinstance(spec, (PoolSpec, Route)):
         return spec.pool
+    if isinstance(spec, ModelRoute):
+        return spec.model
     return None

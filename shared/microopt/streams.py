@@ -52,6 +52,7 @@ STATE: Final = "state"
 MARGINS: Final = "margins"
 FORECASTER: Final = "forecaster"
 MODELS: Final = "models"
+MODEL_ROUTES: Final = "model_routes"
 
 
 def _stream(name: str, subject: str, *, max_age_s: float, max_mib: int, per_subject: int = -1) -> StreamConfig:
@@ -80,7 +81,15 @@ STREAM_CONFIGS: Final = (
     _stream(DEAD, f"{ROOT}.dead.*", max_age_s=30 * DAY_S, max_mib=256, per_subject=10_000),
 )
 
-BUCKET_HISTORY: Final = {SLICES: 16, POOLS: 16, ROUTES: 64, STATE: 4, MARGINS: 16, FORECASTER: 1}
+BUCKET_HISTORY: Final = {
+    SLICES: 16,
+    POOLS: 16,
+    ROUTES: 64,
+    STATE: 4,
+    MARGINS: 16,
+    FORECASTER: 1,
+    MODEL_ROUTES: 64,
+}
 
 # What decides whether a message is kept: a server that quietly ignores one of these must not go unnoticed.
 _CHECKED: Final = (

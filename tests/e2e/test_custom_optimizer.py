@@ -27,6 +27,7 @@ from microopt_testbed.surface import QosSurface
 OPTIMIZER = Path(__file__).parents[2] / "examples/custom_optimizer/optimizer.py"
 USERS = {"1": (1.0, 4.0), "2": (0.0, 0.0), "3": (50.0, 50.0)}
 INTERVAL_S = 30.0
+UNCHECKED = {"check": "if-possible"}  # as the example's README says: its slices have no model
 OTHER = {"transport_bandwidth": 20.0, "gnb_cpu": 2000.0}
 
 
@@ -55,7 +56,9 @@ async def route(bus, make_pool, make_slice):
 
 
 def router() -> Agent:
-    return build(Settings({"router": {"gather_s": 0.5, "retry_s": 0.05, "answer_within_s": 2.0}}, "test"))
+    return build(
+        Settings({"router": {"gather_s": 0.5, "retry_s": 0.05, "answer_within_s": 2.0, **UNCHECKED}}, "test")
+    )
 
 
 def other_optimizer() -> Agent:

@@ -16,23 +16,26 @@ from click.testing import CliRunner
 
 import microopt_actuator.__main__
 import microopt_collector.__main__
+import microopt_optimizer.auditor.__main__
 import microopt_optimizer.router.__main__
 import microopt_optimizer.worker.__main__
 import microopt_testbed.__main__
-from microopt import codec, streams
+from microopt import codec, desired, discovery, streams, subjects
+from microopt.agent import Agent
 from microopt.broker import free_port, is_listening
-from microopt.messages import Actuation, Allocation, Interval
+from microopt.messages import Actuation, Allocation, Interval, Problem
 from microopt.specs import Route
-from microopt.testing import eventually
+from microopt.testing import eventually, running
 
 COMMANDS = Path(sys.executable).parent
-AGENTS = ("collector", "forecaster", "router", "optimizer", "actuator")
+AGENTS = ("collector", "forecaster", "router", "optimizer", "actuator", "auditor")
 ROLES = (*AGENTS, "testbed")
 VALUES = {"transport_bandwidth": 20.0, "gnb_cpu": 2000.0}
 STOP_WITHIN_S = 30.0
 
 COMMAND_OF = {
     "actuator": microopt_actuator.__main__.main,
+    "auditor": microopt_optimizer.auditor.__main__.main,
     "collector": microopt_collector.__main__.main,
     "optimizer": microopt_optimizer.worker.__main__.main,
     "router": microopt_optimizer.router.__main__.main,
@@ -238,7 +241,7 @@ async def test_a_killed_process_is_ready_again_changes_no_allocation_and_ends_in
     assert [e["event"] for e in second.events][-1] == "agent_stopped"
 
 
-@pytest.mark.parametrize("role", ["collector", "router", "actuator"])
+@pytest.mark.parametrize("role", ["collector", "router", "actuator", "auditor"])
 async def test_a_process_ends_in_order_also_when_the_broker_is_gone(role, broker, bus, agent, allocated):
     process = await agent(role)
     await process.ready()
@@ -281,6 +284,7 @@ async def test_a_wrong_key_ends_the_process_with_status_2_and_one_line_that_name
         ("collector", {"MICROOPT_COLLECTOR_SOURCES": "[]"}, "`$.sources`"),
         ("optimizer", {"MICROOPT_OPTIMIZER_SERVE": '["magic"]'}, "'magic' is not known here; choose one of"),
         ("actuator", {"MICROOPT_ACTUATOR_BINDINGS": '[{"slice": "1"}]'}, "`$.bindings[0]`"),
+        ("auditor", {"MICROOPT_AUDITOR_KNOWN_SHARE": "0"}, "[auditor] Expected `float` > 0.0"),
         ("testbed", {}, "[testbed] Object missing required field `slices`"),
     ],
 )
@@ -413,7 +417,14 @@ async def test_apply_puts_a_file_in_force_and_a_check_writes_nothing(microopt, b
         "",
     )
     assert await microopt("status") == (0, "no slices: `microopt apply FILE`\n", "")
-    assert await microopt("apply", "slices.yaml") == (0, "slices.yaml applied: 1 pools, 1 slices, 1 routes\n", "")
+    for _ in range(2):
+        assert await microopt("apply", "slices.yaml") == (
+            0,
+            "slices.yaml applied: 1 pools, 1 slices, 1 routes\n",
+            "",
+        )
+    assert (await bus.js.stream_info("KV_routes")).state.messages == 1
+    assert (await desired.get(bus, Route, "edge")).reason == "applied slices.yaml"
     assert await microopt("status") == (0, "1-000001 (pool edge): no allocation yet\n", "")
     (tmp_path / "slices.yaml").write_text(FILE.replace("floor: 500,", "flooor: 500,"))
     status, out, err = await microopt("apply", "slices.yaml")
@@ -421,6 +432,21 @@ async def test_apply_puts_a_file_in_force_and_a_check_writes_nothing(microopt, b
     assert err.startswith("microopt: slices.yaml: slices/1-000001: unknown key 'flooor'; did you mean 'floor'?")
 
 
+@pytest.fixture
+async def peak_alive(broker, bus):
+    """Announce the optimizer `peak`, so that nobody is warned that it is away."""
+    worker = Agent("worker")
+    worker.endpoint("peak", subjects.optimize("peak"), Problem)(lambda problem, _: problem)
+    async with running(worker, broker.url):
+        await eventually(lambda: _is_announced(bus, "peak"))
+        yield
+
+
+async def _is_announced(bus, name) -> bool:
+    return not await discovery.absent(bus.nc, [name], 0.1)
+
+
+@pytest.mark.usefixtures("peak_alive")
 async def test_a_route_is_set_and_shown_and_an_unknown_pool_is_refused_with_those_there_are(
     microopt, bus, make_pool
 ):
@@ -444,6 +470,7 @@ async def test_a_route_is_set_and_shown_and_an_unknown_pool_is_refused_with_thos
     assert out.endswith("; a test\n")
 
 
+@pytest.mark.usefixtures("peak_alive")
 async def test_a_route_that_cannot_be_read_is_shown_as_such_and_can_be_set_anew(microopt, bus, make_pool):
     await bus.put_spec(streams.POOLS, "edge", make_pool())
     await (await bus.js.key_value(streams.ROUTES)).put("edge", b"junk")

@@ -13,7 +13,9 @@ from microopt_collector.settings import CollectorSettings
 from microopt_collector.sources import SourceSettings
 from microopt_collector.sources.base import Reason
 from microopt_forecaster.settings import ForecasterSettings
+from microopt_optimizer.auditor.settings import AuditorSettings
 from microopt_optimizer.router.settings import RouterSettings
+from microopt_optimizer.tuner.settings import TunerSettings
 from microopt_optimizer.worker.agent import OptimizerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,9 @@ SETTINGS = (
     ForecasterSettings,
     RouterSettings,
     OptimizerSettings,
+    TunerSettings,
     ActuatorSettings,
+    AuditorSettings,
 )
 
 

@@ -12,7 +12,9 @@ from microopt import __version__
 from microopt.agent import Agent
 from microopt.cli.apply import apply
 from microopt.cli.dead import dead
-from microopt.cli.route import route
+from microopt.cli.events import events
+from microopt.cli.optimizers import optimizers
+from microopt.cli.route import freeze, route, unfreeze
 from microopt.cli.schemas import schemas
 from microopt.cli.status import status
 from microopt.cli.up import up
@@ -21,7 +23,10 @@ from microopt.runtime import run
 from microopt.settings import Settings
 
 GROUP = "microopt.commands"
-_OWN = {command.name: command for command in (apply, dead, route, schemas, status, up)}
+_OWN = {
+    command.name: command
+    for command in (apply, dead, events, freeze, optimizers, route, schemas, status, unfreeze, up)
+}
 
 
 class _Commands(click.Group):

@@ -8,6 +8,7 @@ from nats.js.errors import NotFoundError
 from microopt import streams
 from microopt.bus import Bus
 from microopt.cli.connection import with_bus
+from microopt.cli.table import printable
 
 SHOWN_BYTES: Final = 160
 
@@ -35,10 +36,5 @@ async def _lines(bus: Bus, last: int) -> list[str]:
         lines.append(
             f"{headers.get('Microopt-Agent')} ← {headers.get('Microopt-Subject')}: {headers.get('Microopt-Error')}"
         )
-        lines.append(f"  {_printable(body)}")
+        lines.append(f"  {printable(body)}")
     return lines
-
-
-def _printable(text: str) -> str:
-    """Return `text` on one line and harmless to a terminal: what ended here may be anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -27,6 +27,7 @@ KINDS: Final[tuple[type[Any], ...]] = (
     specs.PoolSpec,
     specs.Route,
     specs.Margin,
+    specs.ModelRoute,
 )
 
 

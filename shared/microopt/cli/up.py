@@ -14,7 +14,7 @@ from microopt.bus import without_secrets
 from microopt.settings import BrokerSettings, LogSettings, Settings
 from microopt.supervise import Child, Supervisor, role_command
 
-ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator")
+ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator", "auditor")
 
 
 @click.command()

@@ -140,5 +140,5 @@ def test_resources_are_bound_to_a_driver_that_there_is():
 def test_environment_of_the_containers_reaches_the_settings():
     environment = {name: str(value) for name, value in BUILT["testbed"]["environment"].items()}
     settings = Settings.load(ROOT / "deploy/microopt.toml", environment)
-    assert settings.table("http", HttpSettings) == HttpSettings(host="0.0.0.0", port=9606)
+    assert settings.table("http", HttpSettings) == HttpSettings(host="0.0.0.0", port=9609)
     assert settings.table("nats", NatsSettings).url == "nats://nats:4222"

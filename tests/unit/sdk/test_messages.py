@@ -33,7 +33,7 @@ from microopt.messages import (
     Telemetry,
     Traffic,
 )
-from microopt.specs import Bounds, Margin, PoolSpec, ResourceSpec, Route, Sla, SliceSpec, key_of
+from microopt.specs import Bounds, Margin, ModelRoute, PoolSpec, ResourceSpec, Route, Sla, SliceSpec, key_of
 
 SCHEMAS = Path(__file__).parents[3] / "docs/schemas"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,6 +108,7 @@ MESSAGES = [
     PoolSpec(pool="edge", resources=CPU),
     SliceSpec(slice="1", pool="edge", sla=SLA, bounds=BOUNDS, model="embb"),
     Route(pool="edge", active="microopt", shadows=("peak",), changed_at=START),
+    ModelRoute(model="embb", version=3, previous=2, changed_at=START, changed_by="ops", reason="drifted"),
 ]
 PUBLISHED = [m for m in MESSAGES if type(m) in subjects.ALL]
 

@@ -106,7 +106,7 @@ def test_the_file_of_the_working_folder_is_found(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("[htp]\nport = 1", r"table \[htp\]: unknown table 'htp'; did you mean 'http'\?"),
-        ("[zzz]", r"table \[zzz\]: unknown table 'zzz'; known: actuator, broker, collector"),
+        ("[zzz]", r"table \[zzz\]: unknown table 'zzz'; known: actuator, auditor, broker"),
         ("port = 1", "port must be a table"),
         ("[http", r"cannot be parsed: Expected '\]'"),
     ],

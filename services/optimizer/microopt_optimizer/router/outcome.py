@@ -118,7 +118,8 @@ class Outcome:
         for answer in told.answers:
             if answer.solution is not None and answer.refused:
                 self._metrics.answers.labels(answer.optimizer, "refused").inc(len(answer.refused))
-                self._log.error("answer_refused", optimizer=answer.optimizer, refused=answer.refused)
+                for name, why in answer.refused.items():
+                    self._log.error("answer_refused", optimizer=answer.optimizer, slice=name, reason=why)
             await self._bus.publish(answer)
         await self.tell_events(told.events)
 

@@ -106,5 +106,7 @@ def _slice(
 
 
 def _asked_sla(spec: SliceSpec, margin: Margin | None) -> Sla:
-    sla = spec.sla.tightened(spec.qos_margin)
-    return sla if margin is None else replace(sla, degradation_threshold=margin.degradation_threshold)
+    if margin is None:
+        return spec.sla.tightened(spec.qos_margin)
+    qos_margin = spec.qos_margin if margin.qos_margin is None else margin.qos_margin
+    return replace(spec.sla.tightened(qos_margin), degradation_threshold=margin.degradation_threshold)

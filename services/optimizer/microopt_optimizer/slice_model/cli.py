@@ -23,6 +23,7 @@ from microopt_optimizer.slice_model.dataset import Dataset
 from microopt_optimizer.slice_model.dataset_csv import SETTLE_S, CleaningReport, Columns, read_csv
 from microopt_optimizer.slice_model.model_file import TrainedModel
 from microopt_optimizer.slice_model.train_file import TrainFile
+from microopt_optimizer.versions import routes
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -214,6 +215,16 @@ def _deliver(model: TrainedModel, out: Path | None, publish: str | None) -> None
         model_file.save(model, out)
         click.echo(f"wrote {out}")
     if publish:
-        data = model_file.to_bytes(model)
-        sha256 = with_bus(lambda bus: model_store.publish(bus, publish, data))
-        click.echo(f"published {publish}, sha256 {sha256}")
+        click.echo(with_bus(lambda bus: _publish(bus, publish, model_file.to_bytes(model))))
+
+
+async def _publish(bus: Bus, name: str, data: bytes) -> str:
+    """Publish where it has an effect: once a version is in force, what has none is not looked at."""
+    route, _ = await routes.current(bus, name)
+    if route is None or route.version == 0:
+        return f"published {name}, sha256 {await model_store.publish(bus, name, data)}"
+    version = await model_store.publish_version(bus, name, data, "microopt train")
+    return (
+        f"published {name} as version {version}, as version {route.version} is in force; "
+        f"to put it in force: microopt model promote {name} {version}"
+    )

@@ -8,33 +8,41 @@ from pathlib import Path
 from typing import Final
 
 import nats.errors
+import structlog
 from nats.js.api import ObjectInfo
 from nats.js.errors import BadObjectMetaError, NotFoundError
 
 from microopt import streams
 from microopt.bus import Bus
-from microopt.errors import ModelError, TemporaryError
+from microopt.errors import InvalidMessageError, ModelError, TemporaryError
 from microopt_optimizer.slice_model import model_file
 from microopt_optimizer.slice_model.model_file import TrainedModel
+from microopt_optimizer.versions import objects, routes
+from microopt_optimizer.versions.names import parsed, require_name, versioned
+
+log = structlog.get_logger("microopt.models")
 
 MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 
 # ADR-20: where an object's chunks lie.
-_STREAM: Final = f"OBJ_{streams.MODELS}"
 _CHUNKS: Final = f"$O.{streams.MODELS}.C"
 
 
 class ModelStore:
-    """Loads models by name, once for each content, onto a device."""
+    """Loads models by name, once for each content, onto a device; a name means the version that is routed."""
 
     def __init__(self, bus: Bus, files: Mapping[str, str], device: str = "cpu") -> None:
         self._bus = bus
         self._device = device
         self._files = files
         self._loaded: dict[str, tuple[str, TrainedModel]] = {}
+        self._routed: dict[str, int] = {}
 
     async def get(self, name: str) -> TrainedModel:
-        """Return the model called `name` as it is now; a model that was replaced is loaded again.
+        """Return the model called `name` as it is now; a model that was replaced, or routed anew, is loaded again.
+
+        It is called like its object: `embb--3` where version 3 of `embb` is in force. Whoever still uses the one
+        from before keeps it.
 
         Raises:
             ModelError: there is none, or it cannot be used.
@@ -44,9 +52,12 @@ class ModelStore:
             stamp = await asyncio.to_thread(_file_stamp, self._path(name))
             return self._known(name, stamp) or await self._load(name, stamp, await self._read_file(name))
         try:
-            info = await self._info(name)
-            stamp = f"{info.nuid}:{info.digest}"
-            return self._known(name, stamp) or await self._load(name, stamp, await self._read_object(name, info))
+            called = versioned(name, await self._version(name))
+            info = await self._info(called)
+            stamp = f"{called}:{info.nuid}:{info.digest}"
+            if known := self._known(name, stamp):
+                return known
+            return await self._load(name, stamp, await self._read_object(called, info), called)
         except nats.errors.Error as error:
             raise TemporaryError(f"model {name!r}: the object store does not answer: {error!r}") from error
 
@@ -55,9 +66,27 @@ class ModelStore:
         known = self._loaded.get(name)
         return known[1] if known and known[0] == stamp else None
 
-    async def _load(self, name: str, stamp: str, data: bytes) -> TrainedModel:
-        model = await asyncio.to_thread(self._placed, data, name)
+    async def _version(self, name: str) -> int:
+        """Return which version of a model is in force; 0 is the one without a version."""
+        if parsed(name)[1]:
+            return 0  # of a version there are no versions
+        try:
+            route, _ = await routes.current(self._bus, name)
+        except InvalidMessageError as error:
+            if name not in self._routed:
+                raise ModelError(
+                    f"model {name!r}: which version is in force cannot be read: {error}; "
+                    f"`microopt model promote {name} VERSION` says it anew"
+                ) from error
+            log.error("former_version_in_force", model=name, version=self._routed[name], error=str(error))
+            return self._routed[name]
+        self._routed[name] = route.version if route else 0
+        return self._routed[name]
+
+    async def _load(self, name: str, stamp: str, data: bytes, called: str | None = None) -> TrainedModel:
+        model = await asyncio.to_thread(self._placed, data, called or name)
         self._loaded[name] = (stamp, model)
+        log.info("model_loaded", model=name, object=called or "file", digest=model.digest[:12])
         return model
 
     def _placed(self, data: bytes, name: str) -> TrainedModel:
@@ -73,10 +102,7 @@ class ModelStore:
             store = await self._bus.js.object_store(streams.MODELS)
             info = await store.get_info(name)
         except NotFoundError as error:
-            raise ModelError(
-                f"model {name!r} is not in the object store; put it there with `microopt train --publish {name}`, "
-                f"or name its file in [optimizer] models"
-            ) from error
+            raise ModelError(f"model {name!r} is not in the object store; {_remedy(name)}") from error
         except BadObjectMetaError as error:
             raise ModelError(f"model {name!r}: what the object store says of it cannot be read") from error
         if (info.size or 0) > MAX_MODEL_BYTES:
@@ -88,7 +114,9 @@ class ModelStore:
         data, sequence, size = bytearray(), 0, info.size or 0
         while len(data) < size:
             try:
-                chunk = await self._bus.js.get_msg(_STREAM, sequence + 1, f"{_CHUNKS}.{info.nuid}", next=True)
+                chunk = await self._bus.js.get_msg(
+                    objects.STREAM, sequence + 1, f"{_CHUNKS}.{info.nuid}", next=True
+                )
             except NotFoundError as error:
                 raise ModelError(
                     f"model {name!r}: cut off, {len(data)} of {size} bytes are in the object store; "
@@ -113,17 +141,44 @@ class ModelStore:
 
 
 async def publish(bus: Bus, name: str, data: bytes) -> str:
-    """Put a model file into the object store under `name` and return its sha256; workers follow at once.
+    """Put a model file into the object store under `name` and return its sha256.
+
+    Workers follow at once, unless a version of the model is in force.
 
     Raises:
         ModelError: it is not a model that they could use, or too large.
     """
-    if len(data) > MAX_MODEL_BYTES:
-        raise ModelError(f"model {name!r}: {len(data)} bytes, at most {MAX_MODEL_BYTES} are read")
-    await asyncio.to_thread(model_file.load, data, name)
+    await _require_usable(name, data)
     store = await bus.js.object_store(streams.MODELS)
     await store.put(name, data)
     return hashlib.sha256(data).hexdigest()
+
+
+async def publish_version(bus: Bus, name: str, data: bytes, about: str = "") -> int:
+    """Put a model file into the object store as the next version of `name` and return its number.
+
+    It is in force once it is promoted (`versions.routes`).
+
+    Raises:
+        ConfigError: the name cannot have versions.
+        ModelError: it is not a model that workers could use, or too large.
+    """
+    require_name(name)
+    await _require_usable(name, data)
+    return await objects.put(bus, name, data, about)
+
+
+async def _require_usable(name: str, data: bytes) -> None:
+    if len(data) > MAX_MODEL_BYTES:
+        raise ModelError(f"model {name!r}: {len(data)} bytes, at most {MAX_MODEL_BYTES} are read")
+    await asyncio.to_thread(model_file.load, data, name)
+
+
+def _remedy(name: str) -> str:
+    model, version = parsed(name)
+    if version:
+        return f"`microopt model list {model}` shows the versions that are"
+    return f"put it there with `microopt train --publish {name}`, or name its file in [optimizer] models"
 
 
 def _file_stamp(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Benchmarks of routing and trust: what the margin, shadows and swaps do to slices."""

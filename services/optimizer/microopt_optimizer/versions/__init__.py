@@ -1,0 +1,1 @@
+"""Versions of slice models: names, objects, and which one is in force. Nothing here needs torch."""

@@ -1,0 +1,80 @@
+"""`microopt route set`, `shadow` and `fallback`: who answers, who watches, who stands in."""
+
+import click
+
+from microopt import routes
+from microopt.cli.route.changing import REASON, SLICE, Change, Standing, canonical
+from microopt.errors import ConfigError
+from microopt.specs import Route
+
+NONE = "-"
+
+
+@click.command("set")
+@click.argument("pool")
+@click.argument("optimizer")
+@SLICE
+@REASON
+def set_route(pool: str, optimizer: str, slices: tuple[str, ...], reason: str) -> None:
+    """Let OPTIMIZER answer for POOL from the next interval on.
+
+    With --slice: for these slices alone, an exception; OPTIMIZER - removes it.
+    """
+    if slices:
+        _set_exceptions(pool, optimizer, canonical(slices), reason)
+    elif optimizer == NONE:
+        raise ConfigError("- removes the exceptions of slices: name them with --slice")
+    else:
+        _set_active(pool, optimizer, reason)
+
+
+def _set_active(pool: str, optimizer: str, reason: str) -> None:
+    def logic(now: Standing) -> Route:
+        after = routes.with_active(now.on.route, pool, optimizer)
+        change.notes += [f"  slice {s} keeps its exception: {name}" for s, name in after.exceptions.items()]
+        if after.canary:
+            change.notes.append(f"  the canary {after.canary.optimizer} goes on")
+        return after
+
+    def tell(before: Route | None, after: Route) -> str:
+        return f"{pool}: {before.active if before else 'no optimizer'} → {after.active}"
+
+    change = Change(pool, logic, reason, named=[optimizer])
+    change.run(tell)
+
+
+def _set_exceptions(pool: str, optimizer: str, slices: tuple[str, ...], reason: str) -> None:
+    name = None if optimizer == NONE else optimizer
+
+    def logic(now: Standing) -> Route:
+        return routes.with_exceptions(now.require(), slices, name)
+
+    Change(pool, logic, reason, slices, named=[name] if name else []).run()
+
+
+@click.command("shadow")
+@click.argument("pool")
+@click.argument("optimizers", nargs=-1, required=True, metavar="OPTIMIZER...")
+@click.option("--remove", is_flag=True, help="Ask them no longer.")
+@REASON
+def shadow(pool: str, optimizers: tuple[str, ...], remove: bool, reason: str) -> None:
+    """Ask each OPTIMIZER the same problems as the active one; its answers are kept and scored, never applied."""
+
+    def logic(now: Standing) -> Route:
+        change = routes.without_shadows if remove else routes.with_shadows
+        return change(now.require(), optimizers)
+
+    Change(pool, logic, reason, named=[] if remove else optimizers).run()
+
+
+@click.command("fallback")
+@click.argument("pool")
+@click.argument("optimizers", nargs=-1, metavar="[OPTIMIZER...]")
+@REASON
+def fallback(pool: str, optimizers: tuple[str, ...], reason: str) -> None:
+    """Ask each OPTIMIZER in this order when the active one fails; none clears the list."""
+
+    def logic(now: Standing) -> Route:
+        return routes.with_fallbacks(now.require(), optimizers)
+
+    Change(pool, logic, reason, named=optimizers).run()
