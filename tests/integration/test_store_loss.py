@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 from microopt import codec, desired, streams, subjects
 from microopt.agent import Agent
 from microopt.errors import ConfigError
-from microopt.messages import Allocation, Problem, SliceSolution, Solution
+from microopt.messages import Allocation, Held, Holding, Holdings, Problem, SliceSolution, Solution
 from microopt.settings import Settings
 from microopt.specs import Margin, PoolSpec, Route, SliceSpec
 from microopt.testing import eventually, running
@@ -128,18 +128,53 @@ async def test_the_loop_goes_on_after_the_store_was_lost_and_smooths_what_is_in_
 async def test_epochs_begin_above_what_actuators_have_accepted_whatever_the_clock_says(
     bus, broker, world, make_forecast
 ):
-    """As after a router whose clock was years ahead; only one of two resources is held: no values are taken."""
-    asked, epoch = [], 9_000_000_000
-    bindings = [{**BINDINGS[0], "resource": CPU}]
-    async with actuating(broker.url, bindings=bindings):
-        await allocate(bus, epoch, {CPU: 1000.0}, slice_="1")
-        await reaches(bus, epoch, "verified", slice_="1")
+    """As after a router whose clock was years ahead."""
+    asked, epoch, held = [], 9_000_000_000, {CPU: 1000.0, BANDWIDTH: 30.0}
+    async with actuating(broker.url, bindings=BINDINGS):
+        for name in ("1", "2"):
+            await allocate(bus, epoch, held, slice_=name)
+            for resource in held:
+                await reaches(bus, epoch, "verified", slice_=name, resource=resource)
         await bus.js.purge_stream(streams.ALLOCATIONS)
         async with running(router(), broker.url), running(optimizer(asked), broker.url):
             found = await interval(bus, make_forecast)
             await reaches(bus, found["1"].epoch, "verified", slice_="1")
     assert min(one.epoch for one in found.values()) > epoch
-    assert asked[0].slices[0].current == {BANDWIDTH: 20.0, CPU: 4000.0}
+    assert [one.current for one in asked[0].slices] == [held, held]
+
+
+async def test_an_actuator_that_comes_after_the_router_leads_is_asked_before_the_first_decision_and_not_again(
+    bus, broker, world, make_forecast
+):
+    asked, questions, late = [], [], Agent("late-actuator")
+    held = {"1": {BANDWIDTH: 30.0, CPU: 3000.0}, "2": {BANDWIDTH: 30.0}}
+
+    @late.endpoint("held", subjects.HELD, Held, shared=False)
+    async def answer(question, _):
+        questions.append(set(question.slices))
+        return Holdings(slices=[Holding(slice=name, epoch=7, values=values) for name, values in held.items()])
+
+    async with running(router(), broker.url):
+        await eventually(lambda: _leads(bus))
+        async with running(late, broker.url), running(optimizer(asked), broker.url):
+            await eventually(lambda: _serves(bus))
+            questions.clear()
+            await interval(bus, make_forecast)
+            await interval(bus, make_forecast, at_least=4)
+    assert questions == [{"1", "2"}]
+    current = {one.slice: one.current for one in asked[0].slices}
+    assert current == {"1": held["1"], "2": {BANDWIDTH: 20.0, CPU: 4000.0}}
+
+
+async def _leads(bus):
+    try:
+        return await (await bus.js.key_value(streams.STATE)).get("lease.edge")
+    except NatsError:
+        return None
+
+
+async def _serves(bus):
+    return await bus.request_all(subjects.HELD, Held(), Holdings, within_s=5.0, quiet_s=0.2)
 
 
 async def _followed(bus, *buckets):
