@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 
 from microopt.bus import Bus
+from microopt.cancel import cancel
 from microopt_optimizer.router.lease import UNREACHABLE, Lease, NotLeading
 
 Won = Callable[[str], Awaitable[None]]
@@ -25,6 +26,7 @@ class Leases:
         self._won = won
         self._leases: dict[str, Lease] = {}
         self._ready: set[str] = set()
+        self._beginning: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Condition()
         self._log = structlog.get_logger("microopt.router")
 
@@ -61,10 +63,13 @@ class Leases:
 
     async def release(self) -> None:
         """Give all leases back, so that another router need not wait for their end."""
+        await cancel(list(self._beginning.values()))
         self._ready.clear()
         await asyncio.gather(*(lease.release() for lease in self._leases.values()))
 
     async def _tend(self, lease: Lease) -> None:
+        if not lease.is_held:  # what is known of the pool may be old when it is won again
+            self._ready.discard(lease.pool)
         try:
             await lease.tend()
         except NotLeading as error:
@@ -73,14 +78,20 @@ class Leases:
             self._log.warning("lease_not_renewed", pool=lease.pool, error=repr(error))
         if not lease.is_held:
             self._ready.discard(lease.pool)
-        elif lease.pool not in self._ready:
-            await self._begin(lease.pool)
+        elif lease.pool not in self._ready and lease.pool not in self._beginning:
+            task = asyncio.create_task(self._begin(lease), name=f"begin:{lease.pool}")
+            self._beginning[lease.pool] = task
+            task.add_done_callback(lambda _: self._beginning.pop(lease.pool, None))
 
-    async def _begin(self, pool: str) -> None:
+    async def _begin(self, lease: Lease) -> None:
+        """Make ready to decide, beside the tending of leases: it may take longer than a lease lasts."""
+        pool = lease.pool
         try:
             await self._won(pool)
         except Exception:  # as when the bus is away: it is tried again when the lease is renewed
             self._log.exception("lease_not_begun", pool=pool)
+            return
+        if not lease.is_held or self._leases.get(pool) is not lease:
             return
         self._ready.add(pool)
         self._log.info("lease_won", pool=pool)
