@@ -14,7 +14,7 @@ BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-forecast bench-collector bench-actuate reproduce \
+.PHONY: help setup setup-demo demo test check format schemas bench bench-solver bench-forecast bench-collector bench-actuate bench-route reproduce \
 	constraints clean distclean
 
 help: ## say what can be made
@@ -58,6 +58,9 @@ bench-collector: setup ## measure the collector beside bare clients (BENCH_ARGS=
 
 bench-actuate: setup ## measure actuator drivers beside bare calls; needs root (BENCH_ARGS=...)
 	@PYTHONPATH=benchmarks $(BIN)/python -m actuate $(BENCH_ARGS)
+
+bench-route: setup ## measure forecast to allocation, shadows and margins (BENCH_ARGS=...)
+	@PYTHONPATH=benchmarks $(BIN)/python -m route $(BENCH_ARGS)
 
 bench-forecast: setup ## measure forecasts beside other forecasters (BENCH_ARGS=...)
 	@case "$(BENCH_ARGS)" in *--without-neuralprophet* | *--model* | *--readme* | *"--only scale"*) ;; \

@@ -127,3 +127,18 @@ def test_the_actuator_is_measured_beside_bare_calls(tmp_path):
     assert 0.0 <= found["ovs_rate_error"] < 1.0
     assert {"slices", "seconds", "writes"} <= set(found["restart_1000"])
     assert set(found["machine"]) == MACHINE
+
+
+@pytest.mark.timeout(240)
+def test_what_routing_costs_is_measured_with_one_worker_and_several(tmp_path):
+    found = run(tmp_path, "-m", "route", "--only", "latency", "--only", "shadows")["route"]
+    for size, rounds in ((1, 2), (3, 1)):
+        for figures in (found[f"slices_{size}"], found[f"slices_{size}"]["workers_2"]):
+            assert figures["rounds"] == rounds
+            assert 0.0 < figures["solve_p50_ms"] < figures["answer_p50_ms"] < figures["told_p50_ms"]
+            assert 0.0 < figures["p50_ms"] <= figures["p99_ms"]
+    assert found["slices_1"]["answer_p50_ms"] < found["slices_1"]["p50_ms"] < found["slices_1"]["told_p50_ms"]
+    with_, without = found["shadows"]["with"], found["shadows"]["without"]
+    assert found["shadow_cost"] == pytest.approx(with_["p50_ms"] / without["p50_ms"])
+    assert found["quick"] is True
+    assert set(found["machine"]) == MACHINE
