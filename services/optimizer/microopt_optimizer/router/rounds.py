@@ -30,12 +30,11 @@ class Round:
 
     def is_complete(self, slices: Mapping[str, SliceSpec]) -> bool:
         """Return whether every slice of the pool with this interval's length has its forecast."""
-        expected = {
-            name
+        return all(
+            name in self.forecasts
             for name, spec in slices.items()
             if spec.pool == self.pool and spec.interval_s == self.interval.duration_s
-        }
-        return expected <= set(self.forecasts)
+        )
 
     def pending(
         self, slices: Mapping[str, SliceSpec], last: Mapping[str, Allocation | None]
