@@ -218,14 +218,15 @@ class Bus:
         return stored
 
     async def request(self, subject: str, message: Any, reply: type[T], *, timeout_s: float) -> T:
-        """Return the decoded answer of whoever serves `subject`.
+        """Return the decoded answer of whoever serves `subject`; `message` may be bytes that are encoded already.
 
         Raises:
             TemporaryError: nobody serves it, or nobody answered in time, or the service reported an error.
             InvalidMessageError: the answer is not a `reply`.
         """
+        data = message if isinstance(message, bytes) else codec.encode(message)
         try:
-            answer = await self.nc.request(subject, codec.encode(message), timeout=timeout_s)
+            answer = await self.nc.request(subject, data, timeout=timeout_s)
         except nats.errors.NoRespondersError as error:
             raise TemporaryError(f"nobody serves {subject}") from error
         except nats.errors.TimeoutError as error:
