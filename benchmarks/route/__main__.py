@@ -22,9 +22,9 @@ from route.shadows import ANSWER_WITHIN_S, shadow_cost
 RESULTS = Path(__file__).parents[1] / "results"
 QUICK_RESULTS = Path("var/bench")
 PARTS = ("latency", "shadows", "feedback")
-ROUNDS = {1: 200, 100: 30, 1000: 10}
-FINER_ROUNDS = {1: 50, 100: 10}
-CYCLES = 100
+ROUNDS = {1: 200, 100: 15, 1000: 6}
+FINER_ROUNDS = {1: 50, 100: 5}
+CYCLES = 70
 WORKERS = 4
 QUICK_ROUNDS = {1: 2, 3: 1}
 QUICK_WORKERS = 2

@@ -40,7 +40,7 @@ class Rounds:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._allocations: dict[str, tuple[float, bytes]] = {}
-        self._asked: list[Asked] = []
+        self._asked: list[tuple[float, Asked]] = []
         self._answers: list[Answer] = []
         self._shadows: Counter[str] = Counter()
         """Answers of shadows that are still to come, by pool."""
@@ -77,8 +77,14 @@ class Rounds:
         await self._bus.publish(forecasts[-1])
         wanted = {one.slice for one in pool.slices}
         await self._until(lambda: wanted <= set(self._allocations), pool)
-        await self._until(lambda: len(self._told) == len(self._asked) > 0, pool)
+        await self._until(self._all_told, pool)
         return self._took(began_s)
+
+    def _all_told(self) -> bool:
+        """Return whether the problems of all allocations were said, and prices, which come last, after them."""
+        asked = {one.epoch: at_s for at_s, one in self._asked}
+        wanted = {codec.decode(data, Allocation, origin="bench").epoch for _, data in self._allocations.values()}
+        return wanted <= set(asked) and max(self._told, default=0.0) > max(asked.values())
 
     async def shadows_done(self, pool: Pool) -> None:
         """Wait until all shadows of all rounds of a pool have answered."""
@@ -96,7 +102,7 @@ class Rounds:
             told_s=self._told[-1] - began_s,
             epochs=len({one.epoch for one in allocations}),
             allocations=allocations,
-            asked=self._asked[-1],
+            asked=self._asked[-1][1],
         )
 
     async def _until(self, probe: Callable[[], bool], pool: Pool) -> None:
@@ -118,7 +124,7 @@ class Rounds:
     async def _on_asked(self, message: Msg) -> None:
         asked = codec.decode(message.data, Asked, origin="bench")
         self._shadows[asked.problem.pool] += len(asked.shadows)
-        self._asked.append(asked)
+        self._asked.append((time.perf_counter(), asked))
         self._heard.set()
 
     async def _on_answer(self, message: Msg) -> None:

@@ -62,7 +62,7 @@ class System:
     url: str
     folder: Path
     supervisor: Supervisor
-    started: int = 0
+    children: list[Child] = field(default_factory=list)
 
     async def start(self, *processes: Process) -> None:
         """Start processes and wait until all of them are ready.
@@ -78,15 +78,13 @@ class System:
         Raises:
             RuntimeError: one ended by itself.
         """
-        for number in range(1, self.started + 1):
-            child = self.supervisor.child(str(number))
+        for child in self.children:
             if child.exits and child.log_path is not None:
                 raise RuntimeError(
                     f"{child.command[-1]} ended: {child.log_path.read_text(errors='replace')[-2000:]}"
                 )
 
     async def _start(self, process: Process) -> None:
-        self.started += 1
         port = free_port()
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MICROOPT_")}
         environment |= {
@@ -96,9 +94,11 @@ class System:
             "MICROOPT_LOG_LEVEL": "warning",
             **process.environment(self.model),
         }
-        name = str(self.started)
+        name = f"{process.table}-{len(self.children)}"
         command = [sys.executable, "-m", process.module]
-        await self.supervisor.start(Child(name, command, environment, self.folder / f"{name}.log"))
+        child = Child(name, command, environment, self.folder / f"{name}.log")
+        self.children.append(child)
+        await self.supervisor.start(child)
         async with asyncio.timeout(STARTED_S):
             while not await asyncio.to_thread(_is_ready, port):
                 self.require_alive()
