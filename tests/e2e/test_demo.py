@@ -20,7 +20,7 @@ KEYS = {
 }
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_the_demo_holds_two_slices_through_a_swap_and_a_crash_and_leaves_nothing_behind(tmp_path):
     command = [Path(sys.executable).parent / "microopt", "demo", "--json", "--intervals", "6", "--interval-s", "4"]
     environment = {
