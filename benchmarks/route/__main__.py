@@ -38,7 +38,7 @@ def measure(quick: bool, only: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if {"latency", "shadows"} & set(only):
         with tempfile.TemporaryDirectory(prefix="microopt-bench-") as folder:
-            found |= asyncio.run(_on_a_bus(_model(Path(folder), quick=quick), quick, only))
+            found |= asyncio.run(_on_a_bus(_model(Path(folder)), quick, only))
     if "feedback" in only:
         feedback = importlib.import_module("route.feedback")
         told = feedback.measure(seeds=1, intervals=24, slots=100) if quick else feedback.measure()
@@ -57,9 +57,10 @@ async def _on_a_bus(model: Path, quick: bool, only: tuple[str, ...]) -> dict[str
     return found
 
 
-def _model(folder: Path, *, quick: bool) -> Path:
+def _model(folder: Path) -> Path:
+    """Return a model that was trained for seconds: solving with a better one takes as long."""
     torch.set_num_threads(1)
-    model, _ = slice_model.train(quick=quick, console=Console(stderr=True))
+    model, _ = slice_model.train(quick=True, console=Console(stderr=True))
     file = folder / "bench.safetensors"
     model_file.save(model, file)
     return file

@@ -9,7 +9,7 @@ from route.rounds import Rounds, Took
 from route.system import auditor, router, system, worker
 
 SHADOWS = ("peak", "microopt-0sigma", "microopt-2sigma")
-ANSWER_WITHIN_S = 0.5
+ANSWER_WITHIN_S = 0.3
 """So that shadows that would think for seconds are done soon; by default it is 10 s."""
 
 
