@@ -29,7 +29,7 @@ WORKERS = 4
 QUICK_ROUNDS = {1: 2, 3: 1}
 QUICK_WORKERS = 2
 QUICK_CYCLES = 1
-QUICK_WITHIN_S = 2.0
+QUICK_WITHIN_S = 1.0
 """Of the pools with shadows: on a slow machine that is busy, the active optimizer needs more than usual."""
 
 
