@@ -103,3 +103,12 @@ def test_what_is_composed_never_exceeds_a_capacity_that_what_slices_have_keeps(m
     assert total <= capacity * (1.0 + 1e-6)
     assert set(found.answers) | set(found.refused) == set(wanted)
     assert not set(found.answers) & set(found.refused)
+
+
+def test_slices_that_do_not_have_what_is_short_are_left_alone(make_problem):
+    without = SliceSolution(slice="3", allocation={CPU: 500.0}, status="optimal")
+    first = verdict(**{"1": 60.0, "2": 60.0})
+    verdicts = {"one": Verdict({**first.accepted, "3": without}, {})}
+    found = composed(make_problem(capacity=100.0), ACTIVE, verdicts, ["one"])
+    assert set(found.answers) == {"2", "3"}
+    assert set(found.refused) == {"1"}

@@ -81,11 +81,11 @@ def _revert_one(
     """Give one slice an answer that comes earlier in `order` and takes less of what is short."""
     best: tuple[float, str, str] | None = None
     for name, optimizer in found.optimizers.items():
-        now = found.answers[name].allocation[short]
+        now = found.answers[name].allocation.get(short, 0.0)
         earlier = order[: order.index(optimizer)] if optimizer in order else order
         for other in earlier:
             answer = verdicts[other].accepted.get(name) if other in verdicts else None
-            gain = now - answer.allocation[short] if answer else 0.0
+            gain = now - answer.allocation.get(short, 0.0) if answer else 0.0
             if gain > 0.0 and (best is None or gain > best[0]):
                 best = (gain, name, other)
     if best is None:
@@ -104,7 +104,7 @@ def _leave_one(problem: Problem, found: Composed, short: str) -> bool:
         (one.priority, -growth, one.slice)
         for one in problem.slices
         if one.slice in found.answers
-        and (growth := found.answers[one.slice].allocation[short] - one.current.get(short, 0.0)) > 0.0
+        and (growth := found.answers[one.slice].allocation.get(short, 0.0) - one.current.get(short, 0.0)) > 0.0
     ]
     if not growing:
         return False
