@@ -19,8 +19,8 @@ Part = tuple[str, bytes, dict[str, str]]
 """Subject, payload, headers."""
 
 _STATUS: Final = "Status"  # of "no responders": there is no stream
-_WRONG_LAST: Final = 10_071
-"""The server's error code where another sequence was expected than is there."""
+_WRONG_LAST: Final = (10_071, 10_164)
+"""The server's error codes where another sequence was expected than is there."""
 
 
 class _Ack(Struct, frozen=True):
@@ -100,5 +100,5 @@ def _stored(message: Msg) -> Stored:
     except msgspec.MsgspecError:
         return Stored("refused")
     if ack.error is not None:
-        return Stored("overtaken" if ack.error.get("err_code") == _WRONG_LAST else "refused")
+        return Stored("overtaken" if ack.error.get("err_code") in _WRONG_LAST else "refused")
     return Stored("duplicate" if ack.duplicate else "new", ack.seq)

@@ -31,8 +31,13 @@ def optimizer(name: str, cpu=2000.0, bandwidth=20.0, status="optimal", delay_s=0
     @agent.endpoint(name, subjects.optimize(name), Problem)
     async def solve(problem, _):
         await asyncio.sleep(delay_s)
-        values = {BANDWIDTH: bandwidth, CPU: cpu}
-        slices = [SliceSolution(slice=s.slice, allocation=values, status=status) for s in problem.slices]
+        cpus = cpu if isinstance(cpu, dict) else {}
+        slices = [
+            SliceSolution(
+                slice=s.slice, allocation={BANDWIDTH: bandwidth, CPU: cpus.get(s.slice, cpu)}, status=status
+            )
+            for s in problem.slices
+        ]
         parts = {"pool": problem.pool, "interval": problem.interval, "slices": slices}
         return Solution(optimizer=name, capacity_prices={CPU: 0.5}, **parts)
 
@@ -247,3 +252,36 @@ async def test_of_two_routers_one_decides_and_the_other_takes_over(broker, alloc
             second = await world.interval()
         assert len(allocations) == 4
     assert second["1"].epoch > first["1"].epoch
+
+
+async def test_in_a_full_pool_what_may_not_shrink_is_not_given_to_others(bus, broker, world, make_pool):
+    """The second slice would have what the first one keeps: it keeps what it has, and that is said."""
+    await bus.put_spec(streams.POOLS, "edge", make_pool(cpu=4200.0))
+    async with all_running(broker, router(shrink_at_most=1.0), checker()):
+        async with serving(broker, optimizer("one", cpu=2100.0)):
+            await world.interval()
+        await world.route(modes={"1": "no-shrink"})
+        async with serving(broker, optimizer("one", cpu={"1": 1600.0, "2": 2600.0})):
+            found = await world.interval()
+            event = await world.event("fallback")
+    assert [found[name].values[CPU] for name in ("1", "2")] == [2100.0, 2100.0]
+    assert (event.slice, "exceeds the capacity of gnb_cpu" in event.reason) == ("2", True)
+    assert found["2"].fallback == "last"
+
+
+async def test_an_optimizer_that_hangs_does_not_keep_others_from_standing_in(broker, world):
+    async with all_running(broker, router(answer_within_s=60.0), checker(), optimizer("one", delay_s=30.0)):
+        found = await world.interval(duration_s=6.0)
+    assert {one.fallback for one in found.values()} == {"peak"}
+
+
+async def test_a_frozen_slice_is_renewed_although_the_first_attempt_could_not_be_stored(bus, broker, world):
+    async with all_running(broker, router(), optimizer("one"), checker()):
+        first = await world.interval()
+        await world.route(mode="frozen")
+        somebody_elses = replace(first["1"], epoch=first["1"].epoch + 1, values={BANDWIDTH: 30.0, CPU: 3000.0})
+        await bus.publish(somebody_elses)
+        found = await world.interval(count=3)
+    assert found["1"].values == somebody_elses.values
+    assert (found["1"].fallback, found["2"].fallback) == ("force", "force")
+    assert found["1"].epoch > somebody_elses.epoch

@@ -33,8 +33,8 @@ def answers(**bandwidth):
     }
 
 
-def run(problem, accepted, deadband=0.02, shrink_at_most=0.5, held=None):
-    found = smoothed(problem, accepted, deadband=deadband, shrink_at_most=shrink_at_most, held=held or {})
+def run(problem, accepted, deadband=0.02, shrink_at_most=0.5):
+    found = smoothed(problem, accepted, deadband=deadband, shrink_at_most=shrink_at_most)
     return {name: one.values[BANDWIDTH] for name, one in found.items()}, found
 
 
@@ -58,16 +58,6 @@ def test_what_grows_does_so_at_once_and_what_shrinks_in_steps(make_problem, has,
 def test_what_a_slice_keeps_is_said(make_problem):
     _, found = run(make_problem({A: 40.0}), answers(**{A: 5.0}))
     assert found[A].change == "shrinks in steps: transport_bandwidth 20 instead of 5"
-
-
-def test_a_slice_that_is_held_grows_but_does_not_shrink_as_far_as_there_is_room(make_problem):
-    held = {A: "its forecast is 90 s old"}
-    values, found = run(make_problem({A: 40.0}), answers(**{A: 5.0}), held=held)
-    assert values == {A: 40.0}
-    assert found[A].change == "does not shrink, its forecast is 90 s old: transport_bandwidth 40 instead of 5"
-    assert run(make_problem({A: 40.0}), answers(**{A: 45.0}), held=held)[0] == {A: 45.0}
-    values, _ = run(make_problem({A: 40.0, B: 10.0}, bandwidth=50.0), answers(**{A: 5.0, B: 35.0}), held=held)
-    assert values == {A: pytest.approx(15.0), B: 35.0}
 
 
 def test_a_resource_that_a_slice_never_had_is_as_answered(make_problem):

@@ -86,6 +86,7 @@ class Router:
         """Decide each round in a task of its own; a round that fails harms no other."""
         metrics, leases, read_back = self._metrics(context), self._led(context), self._reading(context)
         decider = Decider(self._settings, self._state, context, metrics, leases, read_back)
+        telling = asyncio.create_task(decider.teller.run(), name="telling")
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
@@ -95,6 +96,8 @@ class Router:
                 task.add_done_callback(running.discard)
         finally:
             await cancel(running)
+            await decider.teller.drain()
+            await cancel([telling])
 
     async def lead(self, context: Context) -> None:
         """Tend the leases of all pools until the agent ends, then give them back."""

@@ -5,6 +5,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from microopt.agent import Context
 from microopt.errors import MicrooptError
@@ -20,6 +21,7 @@ from microopt_optimizer.router.readback import ReadBack
 from microopt_optimizer.router.rounds import Round
 from microopt_optimizer.router.settings import RouterSettings
 from microopt_optimizer.router.state import RouterState
+from microopt_optimizer.router.telling import Teller
 from microopt_optimizer.router.thinning import most_atoms
 
 
@@ -47,6 +49,7 @@ class Decider:
         self._read_back = read_back
         self._asking = Asking(context.bus, metrics)
         self._outcome = Outcome(context.bus, state, metrics, settings.grace)
+        self.teller = Teller(context.bus, metrics)
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def decide(self, current: Round) -> None:
@@ -56,12 +59,12 @@ class Decider:
         the pool waits until it does, or the interval is over.
         """
         for attempt in itertools.count():
-            if await self._leases.wait_for(current.pool, max(_left_s(current), 0.0)):
+            if await self._leases.wait_for(current.pool, max(current.left_s, 0.0)):
                 await self._attempt_safely(current)
             pending = self._pending(current)
             if not pending:
                 return
-            if _left_s(current) <= 0:
+            if current.left_s <= 0:
                 if self._leases.leads(current.pool):
                     self._metrics.unanswered.labels(current.pool).inc()
                     self._log.error("round_unanswered", pool=current.pool, slices=sorted(pending))
@@ -91,23 +94,25 @@ class Decider:
         await self._state.load_allocations(self._bus, current.pool)
         if epoch := await self._read_back.fill(current.pool):
             self._leases.raise_epoch(current.pool, epoch)
-        pending, within_s = self._pending(current), min(self._settings.answer_within_s, _left_s(current))
+        pending, within_s = self._pending(current), current.may_wait_s(self._settings.answer_within_s)
         if not pending or within_s <= 0:
             return
+        term = self._leases.term(current.pool)
         pool, route = self._pool_and_route(current.pool)
         asked = self._asked(pool, current, pending, within_s)
-        attempt = Attempt(self._settings, self._state, self._asking, asked, route, pending, within_s)
-        decisions = await attempt.decisions(current, is_due=datetime.now(UTC) >= current.interval.start)
-        if _left_s(current) <= 0:
+        within = partial(current.may_wait_s, self._settings.answer_within_s)
+        attempt = Attempt(self._settings, self._state, self._asking, asked, route, pending, within)
+        decisions = await attempt.decisions(current)
+        if current.left_s <= 0:
             raise MicrooptError(f"{route.active} answered after the interval was over")
-        epoch = 0
+        if decisions:
+            attempt.told.epoch = await self._leases.next_epoch(current.pool, term)
         try:
-            if decisions:
-                epoch = await self._leases.next_epoch(current.pool)
-                await self._outcome.allocate(attempt.told, decisions, epoch, pending)
-                current.note(decisions)
+            await self._outcome.allocate(attempt.told, decisions, attempt.told.epoch, pending)
+            current.note(decisions, attempt.recommended)
         finally:
-            await self._outcome.tell(attempt.told, route.active, route.shadows, epoch)
+            attempt.told.leave_out(current.said)
+            self.teller.put(attempt.told)
         if (prices := attempt.prices) is not None:
             await self._keep_prices(pool.pool, prices)
 
@@ -150,8 +155,3 @@ class Decider:
         if set(wrong) == set(pending):
             raise MicrooptError(f"pool {pool.pool}: none of its slices can be used: {'; '.join(wrong.values())}")
         return {name: forecast for name, forecast in pending.items() if name not in wrong}
-
-
-def _left_s(current: Round) -> float:
-    """Return how much of the interval is left."""
-    return (current.interval.end - datetime.now(UTC)).total_seconds()

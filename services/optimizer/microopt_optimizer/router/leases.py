@@ -1,6 +1,7 @@
 """The leases of all pools: tended side by side, and told of when they come and go."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
@@ -26,6 +27,7 @@ class Leases:
         self._won = won
         self._leases: dict[str, Lease] = {}
         self._ready: set[str] = set()
+        self._terms: Counter[str] = Counter()
         self._beginning: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Condition()
         self._log = structlog.get_logger("microopt.router")
@@ -34,8 +36,18 @@ class Leases:
         """Return whether this router may decide for a pool right now."""
         return pool in self._ready and self._leases[pool].is_held
 
-    async def next_epoch(self, pool: str) -> int:
-        """Return the pool's next epoch; see `Lease.next_epoch`."""
+    def term(self, pool: str) -> int:
+        """Return which time it is that this router leads a pool: what was begun in another one is void."""
+        return self._terms[pool]
+
+    async def next_epoch(self, pool: str, term: int) -> int:
+        """Return the pool's next epoch; see `Lease.next_epoch`.
+
+        Raises:
+            NotLeading: also when the pool was lost, and won again, since `term`.
+        """
+        if not self.leads(pool) or self.term(pool) != term:
+            raise NotLeading(f"pool {pool}: it was lost while its problem was solved")
         return await self._leases[pool].next_epoch()
 
     def raise_epoch(self, pool: str, at_least: int) -> None:
@@ -94,6 +106,7 @@ class Leases:
         if not lease.is_held or self._leases.get(pool) is not lease:
             return
         self._ready.add(pool)
+        self._terms[pool] += 1
         self._log.info("lease_won", pool=pool)
         async with self._changed:
             self._changed.notify_all()

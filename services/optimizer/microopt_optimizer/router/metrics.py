@@ -51,6 +51,12 @@ class RouterMetrics:
             ["pool", "kind"],
             registry=registry,
         )
+        self.untold = Counter(
+            "microopt_router_untold_total",
+            "Problems, answers and batches of events that could not be stored; allocations do not depend on them.",
+            ["pool"],
+            registry=registry,
+        )
         self.leads = Gauge(
             "microopt_router_leads",
             "Whether this router leads the pool.",

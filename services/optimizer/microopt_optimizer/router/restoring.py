@@ -40,6 +40,7 @@ class Restoring:
         self._state = state
         self._path = Path(file) if file else None
         self._wanted = desired.read_file(self._path) if self._path else None
+        self._read_at = self._path.stat().st_mtime_ns if self._path else 0
         self._filled: dict[str, datetime | None] = {}
         self._log = structlog.get_logger("microopt.router")
 
@@ -80,11 +81,13 @@ class Restoring:
             self._log.warning("desired_state_written", bucket=bucket, entries=sorted(written), source=source)
 
     def _from_file(self, bucket: str) -> Specs:
-        if self._path is None or self._wanted is None:
+        if self._path is None or self._wanted is None or bucket == streams.MARGINS:
             return {}
         try:
-            self._wanted = desired.read_file(self._path)  # it may have been edited since
-        except ConfigError as error:
+            changed_at = self._path.stat().st_mtime_ns
+            if changed_at != self._read_at:
+                self._read_at, self._wanted = changed_at, desired.read_file(self._path)
+        except (ConfigError, OSError) as error:
             self._log.error("file_not_usable", error=str(error), remedy="what it said before is used")
         found = _entries(self._wanted).get(bucket, {})
         return {key: spec for key, spec in found.items() if (bucket, key) not in self._state.removed}

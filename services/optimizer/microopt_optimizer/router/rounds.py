@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
 
 from microopt.messages import Allocation, Forecast, Interval
 from microopt.specs import SliceSpec
 from microopt_optimizer.router.decision import Decision
+
+INTO_SHARE: Final = 0.05
+"""How far into the interval an answer that was asked for before is waited for: less than the last one's grace."""
+LEFT_SHARE: Final = 0.5
 
 
 @dataclass
@@ -24,8 +30,32 @@ class Round:
         """Take a forecast; a later one for the same slice replaces the former."""
         self.forecasts[forecast.slice] = forecast
 
-    def note(self, decisions: Mapping[str, Decision]) -> None:
-        """Take note of what was decided, so that nothing stands in twice."""
+    said: set[tuple[str, ...]] = field(default_factory=set)
+    """What was told of the round: its attempts do not say it again."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Return whether the interval has begun."""
+        return datetime.now(UTC) >= self.interval.start
+
+    @property
+    def left_s(self) -> float:
+        """Return how much of the interval is left."""
+        return (self.interval.end - datetime.now(UTC)).total_seconds()
+
+    def may_wait_s(self, longest_s: float) -> float:
+        """Return how long an answer may be waited for, so that others can stand in at the interval's start.
+
+        After the start it is a half of what is left at most.
+        """
+        until_s = (self.interval.start - datetime.now(UTC)).total_seconds()
+        if until_s > 0.0:
+            return min(longest_s, until_s + INTO_SHARE * self.interval.duration_s)
+        return min(longest_s, LEFT_SHARE * self.left_s)
+
+    def note(self, decisions: Mapping[str, Decision], recommended: set[str]) -> None:
+        """Take note of what was decided, so that nothing stands in, or is recommended, twice."""
+        self.recommended |= recommended
         self.stood_in |= {name for name, decision in decisions.items() if decision.fallback in ("last", "peak")}
 
     def is_complete(self, slices: Mapping[str, SliceSpec]) -> bool:

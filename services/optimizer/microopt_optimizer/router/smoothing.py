@@ -20,34 +20,30 @@ def smoothed(
     *,
     deadband: float,
     shrink_at_most: float,
-    held: Mapping[str, str],
 ) -> dict[str, Smooth]:
     """Return what slices are to have: what they have shrinks by less at once; what grows grows as answered.
 
     A value that is lower by less than `deadband` stays, and none shrinks by more than `shrink_at_most`, both as
-    shares of what the slice has; those `held` do not shrink, for the reason given. What is kept so comes out of
-    the capacity that the answers leave free, in equal shares of what each would keep; where none is free, the
-    answers stand.
+    shares of what the slice has. What is kept so comes out of the capacity that the answers leave free, in equal
+    shares of what each would keep; where none is free, the answers stand.
     """
     wishes = {
-        asked.slice: _kept(asked, accepted[asked.slice].allocation, deadband, shrink_at_most, asked.slice in held)
+        asked.slice: _kept(asked, accepted[asked.slice].allocation, deadband, shrink_at_most)
         for asked in problem.slices
         if asked.slice in accepted
     }
     shares = {resource: _share(problem, accepted, wishes, resource) for resource in problem.resources}
-    return {name: _with(accepted[name], wish, shares, held.get(name, "")) for name, wish in wishes.items()}
+    return {name: _with(accepted[name], wish, shares) for name, wish in wishes.items()}
 
 
-def _kept(
-    asked: SliceProblem, answer: Values, deadband: float, shrink_at_most: float, is_held: bool
-) -> dict[str, float]:
+def _kept(asked: SliceProblem, answer: Values, deadband: float, shrink_at_most: float) -> dict[str, float]:
     """Return what a slice is to have if there is room for it."""
     found = {}
     for resource, value in answer.items():
         has = min(asked.current.get(resource, value), asked.bounds[resource].ceiling)
         if value >= has:
             found[resource] = value
-        elif is_held or value >= has * (1.0 - deadband):
+        elif value >= has * (1.0 - deadband):
             found[resource] = has
         else:
             found[resource] = max(value, has * (1.0 - shrink_at_most))
@@ -72,7 +68,7 @@ def _share(
     return min(1.0, max(0.0, room) / extra) if extra > 0.0 else 0.0
 
 
-def _with(answer: SliceSolution, wish: Mapping[str, float], shares: Mapping[str, float], held: str) -> Smooth:
+def _with(answer: SliceSolution, wish: Mapping[str, float], shares: Mapping[str, float]) -> Smooth:
     values, said = dict(answer.allocation), []
     for resource, value in answer.allocation.items():
         kept = value + shares[resource] * (wish[resource] - value)
@@ -81,5 +77,4 @@ def _with(answer: SliceSolution, wish: Mapping[str, float], shares: Mapping[str,
             said.append(f"{resource} {kept:.4g} instead of {value:.4g}")
     if not said:
         return Smooth(answer.allocation)
-    why = f"does not shrink, {held}" if held else "shrinks in steps"
-    return Smooth(values, f"{why}: {', '.join(said)}")
+    return Smooth(values, f"shrinks in steps: {', '.join(said)}")
