@@ -58,6 +58,9 @@ class Decider:
         The route is read at each attempt, so that a swap heals a round that is stuck. A router that does not lead
         the pool waits until it does, or the interval is over.
         """
+        if current.pool not in self._state.pools:  # nobody leads it until it is there
+            why = f"pool {current.pool} has no specification; see `microopt apply`"
+            self._log.warning("round_waits", pool=current.pool, reason=why)
         for attempt in itertools.count():
             if await self._leases.wait_for(current.pool, max(current.left_s, 0.0)):
                 await self._attempt_safely(current)
