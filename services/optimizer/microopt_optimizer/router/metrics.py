@@ -9,6 +9,11 @@ class RouterMetrics:
     """Metrics of rounds and answers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._of_answers(registry)
+        self._of_slices(registry)
+        self._of_pools(registry)
+
+    def _of_answers(self, registry: CollectorRegistry) -> None:
         self.answers = Counter(
             "microopt_router_answers_total",
             "Answers of optimizers: accepted, refused by the guard, or failed (late, absent, unreadable).",
@@ -22,6 +27,13 @@ class RouterMetrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.checks_failed = Counter(
+            "microopt_router_checks_failed_total",
+            "Questions to the slice models that nobody answered, or not in time.",
+            registry=registry,
+        )
+
+    def _of_slices(self, registry: CollectorRegistry) -> None:
         self.infeasible = Counter(
             "microopt_router_infeasible_total",
             "Allocations of slices whose SLA was declared not to be met.",
@@ -34,15 +46,12 @@ class RouterMetrics:
             ["slice"],
             registry=registry,
         )
+
+    def _of_pools(self, registry: CollectorRegistry) -> None:
         self.unanswered = Counter(
             "microopt_router_rounds_unanswered_total",
-            "Rounds whose interval ended without a usable answer; the slices' blind policies ruled.",
+            "Rounds whose interval ended without a usable answer of an optimizer.",
             ["pool"],
-            registry=registry,
-        )
-        self.checks_failed = Counter(
-            "microopt_router_checks_failed_total",
-            "Questions to the slice models that nobody answered, or not in time.",
             registry=registry,
         )
         self.fallbacks = Counter(
