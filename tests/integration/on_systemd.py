@@ -15,6 +15,7 @@ from microopt_actuator.drivers import systemd
 from microopt_actuator.drivers.base import WRITABLE
 from microopt_actuator.drivers.systemd import SystemdDriver
 from microopt_actuator.settings import ActuatorSettings
+from real.actuator import CPU, actuating, allocate, bound, put_pool, put_slice, reaches
 
 CGROUPS = Path("/sys/fs/cgroup/system.slice")
 GNB = "gnb.service"
@@ -94,6 +95,25 @@ async def test_what_somebody_else_wrote_to_the_cgroup_is_seen_and_overwritten(dr
         assert not write.is_held_by(await driver.read(unit))
         await driver.apply(write)
         assert cpu_max(unit) == "124000 100000"
+
+
+async def test_what_a_daemon_reload_undoes_of_the_driver_cgroup_is_put_back(broker, bus, unit, capsys):
+    """Systemd has a limit of its own for the unit, and every reload writes it to the cgroup."""
+    systemctl("set-property", "--runtime", unit, "CPUQuota=50%")
+    await put_pool(bus)
+    await put_slice(bus)
+    binding = bound(CPU, "cgroup", f"/system.slice/{unit}")
+    async with actuating(broker.url, bindings=[binding], check_every_s=1.0):
+        await allocate(bus, 1, {CPU: 1234.0})
+        await reaches(bus, 1, "verified")
+        assert cpu_max(unit) == "123400 100000"
+        systemctl("daemon-reload")
+        began_s = time.monotonic()
+        assert cpu_max(unit) == "50000 100000"
+        await eventually(lambda: cpu_max(unit) == "123400 100000", every_s=0.01)
+        with capsys.disabled():
+            print(f"\nput back {time.monotonic() - began_s:.2f} s after a daemon-reload")  # noqa: T201
+        await reaches(bus, 1, "verified", times=2)
 
 
 async def test_a_period_is_set_with_the_quota(unit):

@@ -30,7 +30,7 @@ BOOT = (
 MOUNTS = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mount -t tmpfs tmp /mnt
+mount -t tmpfs -o size=64G tmp /mnt
 mount -t cgroup2 cgroup /sys/fs/cgroup
 """
 PYTEST = """#!/bin/sh
