@@ -57,7 +57,7 @@ bench-collector: setup ## measure the collector beside bare clients (BENCH_ARGS=
 	@PYTHONPATH=benchmarks $(BIN)/python -m collector $(BENCH_ARGS)
 
 bench-actuate: setup ## measure actuator drivers beside bare calls; needs root (BENCH_ARGS=...)
-	@PYTHONPATH=benchmarks $(BIN)/python -m actuate $(BENCH_ARGS)
+	@PYTHONPATH=benchmarks:tests $(BIN)/python -m actuate $(BENCH_ARGS)
 
 bench-route: setup ## measure forecast to allocation, shadows and margins (BENCH_ARGS=...)
 	@PYTHONPATH=benchmarks $(BIN)/python -m route $(BENCH_ARGS)

@@ -9,7 +9,8 @@ import machine
 import msgspec
 
 from actuate.cgroup import cgroup_place
-from actuate.measure import SLICE, drift, latency, restart
+from actuate.drift import drift
+from actuate.measure import SLICE, latency, restart
 from actuate.ovs import ovs_place, rate_error
 from actuate.tc import tc_place
 from microopt import log
@@ -17,7 +18,7 @@ from microopt.settings import LogSettings
 
 RESULTS = Path(__file__).parents[1] / "results"
 QUICK_RESULTS = Path("var/bench")
-PARTS = ("cgroup", "tc", "ovs", "ovs-rate", "many")
+PARTS = ("cgroup", "tc", "ovs", "ovs-rate", "drift", "many")
 
 
 async def measure(quick: bool, only: tuple[str, ...]) -> dict[str, Any]:
@@ -35,10 +36,12 @@ async def measure(quick: bool, only: tuple[str, ...]) -> dict[str, Any]:
             found["ovs"] = await latency(place, rounds)
     if "ovs-rate" in only:
         found |= await rate_error(SLICE, quick)
+    if "drift" in only:
+        by_cause = await drift(quick)
+        found |= {"drift_s": max(by_cause.values()), "drift_s_by_cause": by_cause}
     if "many" in only:
         slices = [f"1-{number:06x}" for number in range(1, many + 1)]
         with cgroup_place(slices) as place:
-            found["drift_s"] = await drift(place, slices[: 2 if quick else 20])
             found["restart_1000"] = await restart(place, slices)
     return found
 

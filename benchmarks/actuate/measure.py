@@ -1,4 +1,4 @@
-"""How long an allocation takes to be in force, how soon drift is put right, and what a restart costs."""
+"""How long an allocation takes to be in force, and what a restart costs."""
 
 import asyncio
 import time
@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from actuate.cgroup import quota_file
 from actuate.place import Place
-from actuate.system import WITHIN_S, System, system
+from actuate.system import System, system
 
 SLICE = "1-000001"
-POLL_S = 0.005
 
 
 async def latency(place: Place, rounds: int) -> dict[str, float]:
@@ -43,18 +41,6 @@ async def latency(place: Place, rounds: int) -> dict[str, float]:
     }
 
 
-async def drift(place: Place, slices: list[str]) -> float:
-    """Return the longest time, in seconds, for which a quota that somebody else wrote stayed, over the slices."""
-    async with system(place) as one:
-        await one.put_slices(slices)
-        await one.start_actuator()
-        for name in slices:
-            await one.allocate(name, 1, place.values[0])
-        await _all_verified(one, slices)
-        stayed_s = [await _put_back_s(place, name, number / len(slices)) for number, name in enumerate(slices)]
-    return max(stayed_s)
-
-
 async def restart(place: Place, slices: list[str]) -> dict[str, Any]:
     """Return how long a new actuator takes until all slices are verified, and how often it writes."""
     async with system(place) as one:
@@ -62,34 +48,23 @@ async def restart(place: Place, slices: list[str]) -> dict[str, Any]:
         await one.start_actuator()
         for name in slices:
             await one.allocate(name, 1, place.values[0])
-        await _all_verified(one, slices)
+        await all_verified(one, slices)
         await one.supervisor.stop()
         one.seen.clear()
         began = time.perf_counter()
         await one.start_actuator()
-        await _all_verified(one, slices)
+        await all_verified(one, slices)
         seconds = time.perf_counter() - began
         await asyncio.sleep(1.0)
         return {"slices": len(slices), "seconds": seconds, "writes": one.writes()}
 
 
-async def _all_verified(one: System, slices: list[str]) -> None:
+async def all_verified(one: System, slices: list[str]) -> None:
+    """Wait until a verified allocation was reported of each slice."""
     wanted = set(slices)
     await one.until(
         lambda: wanted <= {r.slice for r in list(one.seen) if r.state == "verified"}, "not all slices are verified"
     )
-
-
-async def _put_back_s(place: Place, slice_: str, phase: float) -> float:
-    file = quota_file(place, slice_)
-    ours = file.read_text()
-    await asyncio.sleep(phase)  # anywhere between two readings of the actuator
-    file.write_text("777000")
-    began = time.perf_counter()
-    async with asyncio.timeout(WITHIN_S):
-        while file.read_text() != ours:  # noqa: ASYNC110  # the kernel tells nobody
-            await asyncio.sleep(POLL_S)
-    return time.perf_counter() - began
 
 
 def _ms(seconds: list[float], percentile: float) -> float:

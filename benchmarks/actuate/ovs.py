@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from actuate.place import Place
+from actuate.place import Bare, Place, no_bare
 from actuate.switch import ADDRESS, Switch, received_mbps, running_switch, transfer
 from actuate.system import system
 from actuate.traffic import FRAME_PER_PAYLOAD
@@ -30,7 +30,7 @@ def ovs_place(slice_: str) -> Iterator[Place]:
         switch.add_port(slice_, ADDRESS)
         switch.add_queues(slice_, 1, 2)
         with _Bare(switch.socket) as bare:
-            yield _place(switch, 1, VALUES_MBPS, bare)
+            yield switch_place(switch, 1, VALUES_MBPS, bare)
 
 
 async def rate_error(slice_: str, quick: bool) -> dict[str, Any]:
@@ -44,7 +44,7 @@ async def rate_error(slice_: str, quick: bool) -> dict[str, Any]:
         receiver, sender = switch.add_port(slice_, ADDRESS), switch.add_port("sender", "192.0.2.2")
         switch.add_queues(slice_, 0)
         record = switch.socket.with_name("received")
-        place = _place(switch, 0, (min(rates), max(rates)), _nothing)
+        place = switch_place(switch, 0, (min(rates), max(rates)), no_bare)
         times: list[float] = []
         async with system(place) as one:
             await one.put_slices([slice_])
@@ -60,13 +60,10 @@ async def rate_error(slice_: str, quick: bool) -> dict[str, Any]:
     return {"ovs_rate_error": max(errors), "ovs_rates_mbps": dict(zip(map(str, rates), got, strict=True))}
 
 
-def _place(switch: Switch, queue: int, values: tuple[float, float], bare: Any) -> Place:
+def switch_place(switch: Switch, queue: int, values: tuple[float, float], bare: Bare) -> Place:
+    """Return the queue of ports that are named as the slices."""
     settings = {"remote": f"unix:{switch.socket}"}
     return Place("ovs", f"{{slice}}/{queue}", "Mbit/s", values, bare, settings)
-
-
-async def _nothing(_: float) -> None:
-    pass
 
 
 class _Bare:

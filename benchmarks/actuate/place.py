@@ -13,6 +13,10 @@ class Bare(Protocol):
     async def __call__(self, value: float) -> None: ...
 
 
+async def no_bare(_: float) -> None:
+    """Do nothing, where no bare call is compared."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A driver's targets on this machine, and the values that are written in turns."""

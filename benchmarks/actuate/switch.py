@@ -22,6 +22,40 @@ class Switch:
         self.name = name
         self.socket = folder / "db.sock"
         self.namespaces = [name]
+        self._folder = folder
+        self._daemons: list[subprocess.Popen[bytes]] = []
+
+    def begin(self) -> None:
+        """Run both daemons over a new database, with a bridge in user space."""
+        folder = self._folder
+        _run("ovsdb-tool", "create", f"{folder}/conf.db", SCHEMA)
+        self._run(
+            "ovsdb-server", f"{folder}/conf.db", f"--remote=punix:{self.socket}", f"--unixctl={folder}/ovsdb.ctl"
+        )
+        _wait(self.socket.exists, "ovsdb-server does not start")
+        self.vsctl("--no-wait", "init")
+        self._run("ovs-vswitchd", f"unix:{self.socket}", f"--unixctl={folder}/vswitchd.ctl")
+        self.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
+
+    def end(self) -> None:
+        """Kill both daemons, and forget the database; links stay."""
+        while self._daemons:
+            daemon = self._daemons.pop()
+            daemon.kill()
+            daemon.wait()
+        for left in ("conf.db", "db.sock", ".conf.db.~lock~"):
+            (self._folder / left).unlink(missing_ok=True)
+
+    def has_class(self, port: str, rate: str) -> bool:
+        """Return whether the kernel holds a class of a port to a rate, as tc writes it."""
+        command = ["tc", "-n", self.name, "class", "show", "dev", port]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return f" rate {rate} ceil {rate} " in shown
+
+    def _run(self, *command: str) -> None:
+        inside = ["env", f"OVS_RUNDIR={self._folder}", "ip", "netns", "exec", self.name, *command, "--no-chdir"]
+        quiet = subprocess.DEVNULL
+        self._daemons.append(subprocess.Popen(inside, stdin=quiet, stdout=quiet, stderr=quiet))
 
     def vsctl(self, *command: str) -> None:
         """Change the database, and wait until the switch has followed."""
@@ -55,23 +89,13 @@ def running_switch() -> Iterator[Switch]:
     """Run both daemons, and remove all at the end."""
     name = f"microopt-bench-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="microopt-bench-") as folder:
-        switch, daemons = Switch(name, Path(folder)), []
+        switch = Switch(name, Path(folder))
         _run("ip", "netns", "add", name)
         try:
-            _run("ovsdb-tool", "create", f"{folder}/conf.db", SCHEMA)
-            served = (f"{folder}/conf.db", f"--remote=punix:{switch.socket}", f"--unixctl={folder}/ovsdb.ctl")
-            daemons.append(_daemon(name, folder, "ovsdb-server", *served))
-            _wait(switch.socket.exists, "ovsdb-server does not start")
-            switch.vsctl("--no-wait", "init")
-            daemons.append(
-                _daemon(name, folder, "ovs-vswitchd", f"unix:{switch.socket}", f"--unixctl={folder}/vswitchd.ctl")
-            )
-            switch.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
+            switch.begin()
             yield switch
         finally:
-            for daemon in reversed(daemons):
-                daemon.kill()
-                daemon.wait()
+            switch.end()
             for namespace in switch.namespaces:
                 _run("ip", "netns", "del", namespace)
 
@@ -105,11 +129,6 @@ def received_mbps(record: Path, begin_s: float, end_s: float) -> float:
 def python(namespace: str, *arguments: str) -> list[str]:
     """Return the command that runs traffic.py in a namespace."""
     return ["ip", "netns", "exec", namespace, sys.executable, str(TRAFFIC), *arguments]
-
-
-def _daemon(namespace: str, folder: str, *command: str) -> subprocess.Popen[bytes]:
-    whole = ["env", f"OVS_RUNDIR={folder}", "ip", "netns", "exec", namespace, *command, "--no-chdir"]
-    return subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _wait(probe: Callable[[], bool], what: str) -> None:

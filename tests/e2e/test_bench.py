@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+TESTS = Path(__file__).parents[1]
 MACHINE = {"processor", "python_loop_ns", "cores", "python", "torch", "nats_py", "nats_server"}
 PEERS = {"cma_es", "slsqp", "scbo", "grid", "microopt_paper"}
 SUMMARY = {"ms_p50", "gap_median", "gap_max", "feasible"}
@@ -20,7 +21,7 @@ FORECASTERS = {"seasonal-naive", "ces", "ridge", "auto", "auto-ets", "auto-theta
 
 def run(folder, *command):
     """Run the short form of a benchmark and return the files that it writes, by name."""
-    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{BENCHMARKS}:{TESTS}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *command, "--quick", "--out", str(folder)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -125,6 +126,8 @@ def test_the_actuator_is_measured_beside_bare_calls(tmp_path):
         assert {"applied_ms_p50", "applied_ms_p99", "bare_ms_p50", "verified_ms_p99"} <= set(found[driver])
         assert 0.0 < found[driver]["bare_ms_p50"] < found[driver]["applied_ms_p50"]
     assert 0.0 <= found["ovs_rate_error"] < 1.0
+    assert set(found["drift_s_by_cause"]) == {"write", "new_switch", "new_pod"}
+    assert found["drift_s"] == max(found["drift_s_by_cause"].values()) > 0.0
     assert {"slices", "seconds", "writes"} <= set(found["restart_1000"])
     assert set(found["machine"]) == MACHINE
 
