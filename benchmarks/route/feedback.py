@@ -75,11 +75,12 @@ def _played(
     world: World, model: Model, spec: SliceSpec, margin: Margin | None, interval: int, rng: np.random.Generator
 ) -> Assurance:
     """Return what came of what the optimizer answers on the slice's model."""
-    tightened = spec.qos_margin if margin is None or margin.qos_margin is None else margin.qos_margin
+    counts = world.counts[interval]
+    at = margin.qos_margin_at(float(counts @ USERS) / world.slots) if margin else None
+    tightened = spec.qos_margin if at is None else at
     threshold = spec.sla.tightened(tightened).qos_threshold
     asked = margin.degradation_threshold if margin else spec.sla.degradation_threshold
     allocation = model.answer(world, interval, threshold, asked)
-    counts = world.counts[interval]
     missed = rng.binomial(counts, world.missing(allocation, spec.sla.qos_threshold))
     realised = world.share(interval, missed)
     start = _FIRST + interval * timedelta(seconds=spec.interval_s)
@@ -97,8 +98,8 @@ def _played(
         expected_degradation=min(1.0, model.expected(world, interval, threshold, allocation)),
         realised=realised,
         users_slots=float(counts @ USERS),
-        slots=int(counts.sum()),
-        known_slots=int(counts.sum()),
+        slots=world.slots,
+        known_slots=world.slots,
     )
 
 

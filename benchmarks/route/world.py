@@ -54,6 +54,11 @@ class World:
         )
         return cls(QosSurface.shipped(), spec, counts)
 
+    @property
+    def slots(self) -> int:
+        """Return the slots of an interval, those without users included."""
+        return round(self.spec.interval_s / self.spec.slot_s)
+
     def missing(self, allocation: dict[str, float], qos_threshold: float) -> Floats:
         """Return P(QoS <= threshold) for 1 to 5 users."""
         return self.surface.degradation(qos_threshold, USERS, allocation[GNB_CPU], allocation[TRANSPORT_BANDWIDTH])

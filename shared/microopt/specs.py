@@ -1,8 +1,9 @@
 """Desired state, as kept in the KV buckets `slices`, `pools` and `routes`, and read by every agent."""
 
 import hashlib
+import math
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -15,6 +16,10 @@ _Positive = Annotated[float, Meta(gt=0.0, le=1e12)]
 _Quantity = Annotated[float, Meta(ge=0.0, le=1e12)]
 _Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
 _Seconds = Annotated[float, Meta(ge=0.001, le=31 * 86_400.0)]
+
+FEWEST_USERS: Final = -40
+MOST_USERS: Final = 80
+"""Half octaves of a user between which margins differ: a millionth of one, and more than there can be."""
 
 BlindPolicy = Literal["hold", "peak", "max"]
 Mode = Literal["apply", "no-shrink", "frozen", "recommend"]
@@ -177,10 +182,19 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
         return self.modes.get(slice_, self.mode)
 
 
+class MarginLevel(Struct, frozen=True, kw_only=True):
+    """The QoS margin with 2^(`half_octave`/2) users in a slot, and how many intervals have taught it, in parts."""
+
+    half_octave: Annotated[int, Meta(ge=FEWEST_USERS, le=MOST_USERS)]
+    qos_margin: Annotated[float, Meta(gt=-1.0, lt=1.0)]
+    seen: Annotated[float, Meta(ge=0.0)] = 0.0
+
+
 class Margin(Struct, frozen=True, kw_only=True, tag="microopt.margin.v1"):
     """The degradation threshold that optimizers are asked for in place of the SLA's, and why (docs/adr/0017).
 
-    `qos_margin` takes the place of the slice's own, where there is one; below 0 it asks for less than the SLA.
+    `qos_margin` takes the place of the slice's own, where there is one; below 0 it asks for less than the SLA. It
+    is for loads of which nothing is known yet: slice models err by load, and the `levels` say by how much.
     `bias` is by how many standard deviations reality has been worse than the slice model said, `offset` what the
     long-run guarantee adds; `missed` is the share of the `judged` intervals in which the SLA was not fulfilled.
     """
@@ -193,6 +207,22 @@ class Margin(Struct, frozen=True, kw_only=True, tag="microopt.margin.v1"):
     judged: Annotated[int, Meta(ge=0)] = 0
     missed: _Ratio = 0.0
     at: Annotated[datetime, Meta(tz=True)] | None = None
+    levels: Annotated[tuple[MarginLevel, ...], Meta(max_length=MOST_USERS - FEWEST_USERS + 1)] = ()
+
+    def qos_margin_at(self, users: float) -> float | None:
+        """Return the QoS margin of an interval with so many users in its mean slot, between its two levels."""
+        if self.qos_margin is None:
+            return None
+        known = {level.half_octave: level.qos_margin for level in self.levels}
+        return math.fsum(share * known.get(level, self.qos_margin) for level, share in levels_beside(users))
+
+
+def levels_beside(users: float) -> list[tuple[int, float]]:
+    """Return the half octaves below and above a number of users, each with how near it is, in all 1."""
+    at = 2.0 * math.log2(users) if users > 0.0 else float(FEWEST_USERS)
+    at = min(max(at, float(FEWEST_USERS)), float(MOST_USERS))
+    below = min(math.floor(at), MOST_USERS - 1)
+    return [(below, 1.0 - (at - below)), (below + 1, at - below)]
 
 
 class ModelRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="microopt.model_route.v1"):

@@ -1,6 +1,7 @@
 """The router among several optimizers, with slice models that know better, modes, and a second router."""
 
 import asyncio
+import math
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -9,9 +10,9 @@ from msgspec.structs import replace
 
 from microopt import codec, streams, subjects
 from microopt.agent import Agent
-from microopt.messages import Answer, Check, Checked, Event, Problem, SliceCheck, SliceSolution, Solution
+from microopt.messages import Answer, Asked, Check, Checked, Event, Problem, SliceCheck, SliceSolution, Solution
 from microopt.settings import Settings
-from microopt.specs import Canary, Margin, Route
+from microopt.specs import Canary, Margin, MarginLevel, Route
 from microopt.testing import eventually, running
 from microopt_optimizer.router.agent import build
 
@@ -240,6 +241,18 @@ async def test_a_margin_is_what_optimizers_are_asked_for(bus, broker, world):
     async with all_running(broker, router(), optimizer("one"), checker()):
         found = await world.interval()
     assert {name: one.asked_threshold for name, one in found.items()} == {"1": 0.04, "2": 0.1}
+
+
+async def test_a_margin_is_that_of_as_many_users_as_are_expected(bus, broker, world):
+    levels = tuple(MarginLevel(half_octave=level, qos_margin=level / 100.0) for level in range(10))
+    margin = Margin(slice="1", degradation_threshold=0.04, qos_margin=0.5, levels=levels)
+    await bus.put_spec(streams.MARGINS, "1", margin)
+    async with all_running(broker, router(), optimizer("one"), checker()):
+        await world.interval()
+    (asked,) = await world.told(Asked)
+    first, second = sorted(asked.problem.slices, key=lambda one: one.slice)
+    learned = 2.0 * math.log2(first.traffic.mean) / 100.0
+    assert first.sla.qos_threshold == pytest.approx(second.sla.qos_threshold / 1.1 * (1.0 + learned))
 
 
 async def test_of_two_routers_one_decides_and_the_other_takes_over(broker, allocations, world):

@@ -1,5 +1,6 @@
 import math
 from datetime import UTC, datetime
+from statistics import NormalDist
 
 import msgspec
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from microopt.messages import Assurance, Interval
-from microopt.specs import Bounds, Margin, Sla, SliceSpec
+from microopt.specs import Bounds, Margin, MarginLevel, Sla, SliceSpec
 from microopt_optimizer.auditor.margin import DEFAULT, guaranteed, updated
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,7 +100,8 @@ def test_few_users_teach_little():
 
 
 def test_many_users_in_few_slots_are_few_facts():
-    assert after([assurance(0.6, slots=3, users=1000.0)]) == after([assurance(0.6, slots=3, users=1.0)])
+    many, one = (after([assurance(0.6, slots=3, users=users)]) for users in (1000.0, 1.0))
+    assert replace(many, levels=()) == replace(one, levels=())
 
 
 def test_without_the_slice_models_word_only_the_offset_learns():
@@ -146,6 +148,42 @@ def test_longer_intervals_need_less_margin():
     assert short.degradation_threshold < 0.6 * BETA < 0.9 * BETA < long.degradation_threshold
 
 
+def test_what_few_users_teach_holds_for_many_until_these_have_taught_otherwise():
+    few = after([assurance(0.6, users=1.0)])
+    assert few.qos_margin_at(5.0) == few.qos_margin_at(1.0) == few.qos_margin > 0.03
+    kept = [assurance(0.0999, users=5.0)] * 20
+    apart = after([assurance(0.6, users=1.0)], after(kept, few))
+    assert apart.qos_margin_at(1.0) > few.qos_margin_at(1.0) + 0.02
+    assert apart.qos_margin_at(5.0) == pytest.approx(after(kept, few).qos_margin_at(5.0), abs=0.005)
+
+
+def test_each_load_gets_the_margin_that_its_own_bias_needs():
+    """The model promises what is asked for; reality has a QoS of 20 % less with 1 user, and as promised with 4."""
+    margin = None
+    for _ in range(60):
+        for users, missing in ((1.0, 0.2), (4.0, 0.0)):
+            has, asked = (margin.qos_margin_at(users), margin.degradation_threshold) if margin else (0.0, BETA)
+            deviations = (missing - has) / DEFAULT.qos_a_deviation
+            realised = NormalDist().cdf(NormalDist().inv_cdf(asked) + deviations)
+            margin = updated(margin, SPEC, assurance(realised, asked, users=users))
+    assert margin.qos_margin_at(1.0) == pytest.approx(0.2, abs=0.03)
+    assert margin.qos_margin_at(4.0) == pytest.approx(0.0, abs=0.03)
+
+
+def test_without_levels_all_loads_have_one_margin():
+    margin = after(
+        [assurance(0.6, users=1.0), assurance(0.01, users=5.0)] * 5, setting=replace(DEFAULT, levels=False)
+    )
+    assert margin.levels == ()
+    assert margin.qos_margin_at(1.0) == margin.qos_margin_at(5.0) == margin.qos_margin
+
+
+def test_the_strictest_is_asked_for_at_every_load():
+    known = after([assurance(0.1, users=1.0), assurance(0.01, users=5.0)] * 20)
+    margin = after([assurance(0.2, expected=None, users=2.0)] * 30, known)
+    assert {margin.qos_margin_at(users) for users in (0.0, 1.0, 2.0, 5.0)} == {DEFAULT.qos_at_most}
+
+
 ratios = st.floats(0.0, 1.0)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -162,6 +200,15 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
         offset=numbers,
         judged=st.integers(0, 10**6),
         missed=ratios,
+        levels=st.lists(
+            st.builds(
+                MarginLevel,
+                half_octave=st.integers(-40, 80),
+                qos_margin=st.floats(-0.99, 0.99),
+                seen=st.floats(0.0, 1e9),
+            ),
+            max_size=5,
+        ).map(tuple),
     ),
     beta=st.floats(1e-6, 0.999),
     realised=ratios,
@@ -181,6 +228,10 @@ def test_whatever_comes_the_margin_is_valid_and_within_its_bounds(
     loosest = max(beta, min(DEFAULT.relax_at_most * beta, 0.5))
     assert beta / DEFAULT.tighten_at_most <= margin.degradation_threshold <= loosest
     assert DEFAULT.qos_at_least <= margin.qos_margin <= max(DEFAULT.qos_at_most, qos_margin)
+    assert all(
+        DEFAULT.qos_at_least <= margin.qos_margin_at(load) <= max(DEFAULT.qos_at_most, qos_margin) + 1e-12
+        for load in (0.0, users, 1.0, 1e12)
+    )
     assert math.isfinite(margin.bias)
     assert msgspec.json.decode(msgspec.json.encode(margin), type=Margin) == margin
 

@@ -5,9 +5,11 @@ from statistics import NormalDist
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from microopt.messages import Assurance
 from microopt.specs import Margin, SliceSpec
+from microopt_optimizer.auditor import levels
 
 _Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 _Positive = Annotated[float, Meta(gt=0.0, le=10.0)]
@@ -49,6 +51,8 @@ class MarginSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The part of the bias that becomes a QoS margin in each interval."""
     qos_a_deviation: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.05
     """What QoS margin makes up for one deviation; 0 leaves the QoS margin as it is."""
+    levels: bool = True
+    """Let the QoS margin differ by the number of users."""
     qos_at_least: Annotated[float, Meta(gt=-1.0, le=0.0)] = -0.2
     qos_at_most: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.5
     relax_at_most: Annotated[float, Meta(ge=1.0, le=10.0)] = 1.5
@@ -80,16 +84,13 @@ def updated(
     missed = assurance.status == "NOT_FULFILLED"
     weight = 0.0 if _was_hopeless(assurance) else slots / (slots + _FEW_SLOTS)
     offset = _offset(former.offset, missed, weight, settings)
-    tightened = spec.qos_margin if former.qos_margin is None else former.qos_margin
     bias = _bias(former.bias, assurance.realised, assurance.expected_degradation, slots, settings)
-    qos_at_most = max(settings.qos_at_most, spec.qos_margin)
-    bias, tightened = _turned(bias, min(max(tightened, settings.qos_at_least), qos_at_most), qos_at_most, settings)
-    at_most = offset >= settings.offset_at_most
-    return Margin(
-        slice=spec.slice,
-        degradation_threshold=_target(spec, bias, offset, settings),
-        qos_margin=qos_at_most if at_most else tightened,
-        bias=bias,
+    turned = _turned(replace(former, bias=bias), spec, assurance, slots, settings)
+    if offset >= settings.offset_at_most:
+        turned = replace(turned, qos_margin=_most(spec, settings), levels=())
+    return replace(
+        turned,
+        degradation_threshold=_target(spec, turned.bias, offset, settings),
         offset=offset,
         judged=former.judged + 1,
         missed=(former.missed * former.judged + missed) / (former.judged + 1),
@@ -129,13 +130,29 @@ def _facts(share: float) -> float:
     return _NORMAL.pdf(_NORMAL.inv_cdf(share)) ** 2 / (share * (1.0 - share))
 
 
-def _turned(bias: float, qos_margin: float, most: float, settings: MarginSettings) -> tuple[float, float]:
-    """Return the bias that is left after a part of it became a QoS margin, and this margin."""
+def _turned(
+    margin: Margin, spec: SliceSpec, assurance: Assurance, slots: float, settings: MarginSettings
+) -> Margin:
+    """Return the margin once a part of its bias has become QoS margin, for as many users as the interval had."""
+    least, most = settings.qos_at_least, _most(spec, settings)
+    overall = min(max(spec.qos_margin if margin.qos_margin is None else margin.qos_margin, least), most)
+    margin = replace(margin, qos_margin=overall)
     if settings.qos_a_deviation == 0.0:
-        return bias, qos_margin
-    wanted = qos_margin + settings.qos_a_deviation * settings.turn * bias
-    bounded = min(max(wanted, settings.qos_at_least), most)
-    return bias - (bounded - qos_margin) / settings.qos_a_deviation, bounded
+        return margin
+    users = assurance.users_slots / assurance.known_slots
+    here = min(max(margin.qos_margin_at(users) or 0.0, least), most)
+    change = min(max(here + settings.qos_a_deviation * settings.turn * margin.bias, least), most) - here
+    taught = levels.taught(margin, users, change, slots / (slots + _FEW_SLOTS)) if settings.levels else ()
+    return replace(
+        margin,
+        bias=margin.bias - change / settings.qos_a_deviation,
+        qos_margin=min(max(overall + change, least), most),
+        levels=tuple(replace(one, qos_margin=min(max(one.qos_margin, least), most)) for one in taught),
+    )
+
+
+def _most(spec: SliceSpec, settings: MarginSettings) -> float:
+    return max(settings.qos_at_most, spec.qos_margin)
 
 
 def _target(spec: SliceSpec, bias: float, offset: float, settings: MarginSettings) -> float:

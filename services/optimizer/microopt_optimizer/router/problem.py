@@ -49,7 +49,7 @@ def problem(
     """Return what the optimizer is asked: the slices with a forecast, and the capacity the others leave.
 
     Traffic comes with at most `most_atoms` atoms; `capacity_prices` are last interval's. A slice with a margin is
-    asked for with the margin's degradation threshold.
+    asked for with the margin's degradation threshold, and its QoS margin for as many users as are expected.
     """
     kept = held(pool.pool, slices, last, set(forecasts))
     return Problem(
@@ -95,7 +95,7 @@ def _slice(
 ) -> SliceProblem:
     return SliceProblem(
         slice=spec.slice,
-        sla=_asked_sla(spec, margin),
+        sla=_asked_sla(spec, margin, forecast.traffic.mean),
         traffic=thinned(forecast.traffic, most_atoms),
         bounds=spec.bounds,
         model=spec.model,
@@ -105,8 +105,9 @@ def _slice(
     )
 
 
-def _asked_sla(spec: SliceSpec, margin: Margin | None) -> Sla:
+def _asked_sla(spec: SliceSpec, margin: Margin | None, users: float) -> Sla:
     if margin is None:
         return spec.sla.tightened(spec.qos_margin)
-    qos_margin = spec.qos_margin if margin.qos_margin is None else margin.qos_margin
-    return replace(spec.sla.tightened(qos_margin), degradation_threshold=margin.degradation_threshold)
+    learned = margin.qos_margin_at(users)
+    sla = spec.sla.tightened(spec.qos_margin if learned is None else learned)
+    return replace(sla, degradation_threshold=margin.degradation_threshold)
