@@ -9,6 +9,7 @@ from microopt.messages import Actuation, Allocation, Event, Forecast
 from microopt.specs import Margin, PoolSpec, Sla
 from microopt_optimizer.report.explain_text import explain_lines
 from microopt_optimizer.report.explained import Facts, binds, bound_of, explain
+from microopt_optimizer.report.pool_text import prices_lines
 from microopt_optimizer.report.prices import prices
 
 
@@ -150,3 +151,17 @@ def test_prices_are_unknown_without_an_answer_and_old_ones_are_said_to_be(facts)
     assert "no answer of one is kept: prices are unknown" in found.notes
     assert "allocations expired, counted as they stand: 1" in found.notes
     assert any("over" in note for note in prices(facts.pool, "one", {}, facts.answer, now).notes)
+
+
+def test_without_prices_nothing_is_said_to_be_plentiful(facts):
+    """Peak-alloc and most foreign optimizers give none: unknown is not 0."""
+    bare = replace(facts.answer, solution=replace(facts.answer.solution, capacity_prices={}))
+    failed = replace(facts.answer, solution=None, error="no answer within 1 s")
+    for answer, why in ((bare, "one gives no prices: what is scarce is unknown"), (failed, "no answer within")):
+        found = prices(facts.pool, "one", {}, answer, facts.allocation.interval.start)
+        said = "\n".join(prices_lines(found))
+        assert why in said
+        assert "no capacity is scarce" not in said
+    free = replace(facts.answer, solution=replace(facts.answer.solution, capacity_prices={"bw": 0.0, "cpu": 0.0}))
+    found = prices(facts.pool, "one", {}, free, facts.allocation.interval.start)
+    assert "no capacity is scarce: none has a price" in list(prices_lines(found))

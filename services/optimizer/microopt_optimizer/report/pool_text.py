@@ -137,7 +137,7 @@ def prices_lines(prices: Prices) -> Iterator[str]:
     for one in prices.capacities:
         if one.price:
             yield f"{one.resource} is scarce: one {one.unit} more would save the pool {number(one.price)}"
-    if not any(one.price for one in prices.capacities) and prices.answered_at:
+    if all(one.price == 0.0 for one in prices.capacities):
         yield "no capacity is scarce: none has a price"
     yield from (f"shorted: slice {one.slice}: {one.reason}" for one in prices.shorted)
     yield from (f"! {note}" for note in prices.notes)

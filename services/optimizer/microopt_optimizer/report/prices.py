@@ -110,6 +110,8 @@ def _notes(
         notes.append(f"the last answer of {active} failed, so prices are unknown: {answer.error}")
     elif answer.interval.end < now:
         notes.append("the last answer is of an interval that is over: prices may have changed")
+    if answer and answer.solution and not answer.solution.capacity_prices:
+        notes.append(f"{active} gives no prices: what is scarce is unknown")
     expired = sorted(name for name, one in allocations.items() if one.valid_until < now)
     if expired:
         notes.append(f"allocations expired, counted as they stand: {', '.join(expired[:6])}")
