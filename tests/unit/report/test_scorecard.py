@@ -87,6 +87,15 @@ def test_degradation_is_the_checks_word_and_above_is_by_the_threshold_that_was_a
     assert one.above == pytest.approx(2 / 3)
 
 
+def test_what_the_router_takes_for_rounding_is_not_above(score, make_asked, make_answer):
+    """An optimum lies at its threshold, and two workers do not sum in the same order."""
+    asked = make_asked(threshold=0.1)
+    values = {"1": (10.0, 500.0), "2": (10.0, 500.0)}
+    expected = {"1": 0.1 + 1e-9, "2": 0.1001}
+    card = score([asked], [make_answer(asked, "one", values, role="active", expected=expected)])
+    assert of(card, "one").above == 0.5
+
+
 def test_without_checks_nothing_is_said_of_degradation(score, make_asked, make_answer):
     asked = make_asked()
     one = of(score([asked], [make_answer(asked, "one", {"1": (10.0, 500.0)}, role="active")]), "one")

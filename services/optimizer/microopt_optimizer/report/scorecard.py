@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from microopt.messages import Assurance
 from microopt_optimizer.report.figures import Question, Reply, quantile
+from microopt_optimizer.router.judging import SLACK
 
 PENDING_S: Final = 30.0
 """How long a shadow may take to answer before it counts as absent."""
@@ -198,7 +199,7 @@ def _score(
         cost=cost,
         cost_ratio=cost / reference if cost is not None and reference else None,
         expected_degradation=math.fsum(e for e, _ in expected) / len(expected) if expected else None,
-        above=sum(e > allowed for e, allowed in expected) / len(expected) if expected else None,
+        above=sum(e > allowed + SLACK for e, allowed in expected) / len(expected) if expected else None,
         checked=len(expected),
         latency_p50_s=quantile(latencies, 0.5),
         latency_p95_s=quantile(latencies, 0.95),
