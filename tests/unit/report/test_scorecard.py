@@ -111,6 +111,25 @@ def test_failures_and_absences_are_counted_apart(score, make_asked, make_answer)
     assert (two.answers, two.failures, two.absent) == (1, 1, 1)
 
 
+def test_who_was_asked_and_never_heard_of_is_listed(score, make_asked, make_answer):
+    asked = [make_asked(n, shadows=("mute",)) for n in range(3)]
+    values = {"1": (10.0, 500.0), "2": (10.0, 500.0)}
+    card = score(asked, [make_answer(one, "one", values, role="active") for one in asked])
+    mute = of(card, "mute")
+    assert (mute.answers, mute.failures, mute.absent, mute.cost) == (0, 0, 3, None)
+    assert card.compared == ("one",)
+    [row] = [line.split() for line in scorecard_lines(card) if line.startswith("mute")]
+    assert row[:5] == ["mute", "-", "0", "0", "3"]
+
+
+def test_reality_is_shown_of_whom_no_answer_is_kept_any_more(score, make_asked, make_assurance):
+    found = score([make_asked()], [], reality=realities([make_assurance(0, optimizer="old", realised=0.1)]))
+    [row] = [line for line in scorecard_lines(found) if line.startswith("old")]
+    assert row.split()[1] == "former"
+    assert row.endswith("100.0 % of 1")
+    assert "no answers to compare" in list(scorecard_lines(found))
+
+
 def test_a_shadow_that_may_still_answer_is_not_absent(make_asked, make_answer):
     asked = make_asked(shadows=("two",))
     questions = {asked.problem.id: question(asked)}

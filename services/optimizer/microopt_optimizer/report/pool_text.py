@@ -30,20 +30,25 @@ def scorecard_lines(card: Scorecard) -> Iterator[str]:
         yield "cost, ratio, expected, above: on identical inputs alone, costs by the problems' weights"
         yield "expected: degradation by the slice model; above: slices beyond the threshold asked for"
         yield "realised: share of user-time that missed its QoS; fulfilled: slice-intervals that kept their SLAs"
-    else:
+    if not card.compared:
         yield "no answers to compare"
-    if card.scores and not card.paired_problems:
+    elif not card.paired_problems:
         yield "! no problem was answered by all: compare fewer, with --optimizer A --optimizer B"
     yield from (f"! {note}" for note in card.notes)
+
+
+def _role(one: Score, active: str) -> str:
+    if one.optimizer == active:
+        return "active"
+    others = ", ".join(role for role in one.roles if role != "active")
+    return others or ("former" if one.roles or one.reality else UNKNOWN)
 
 
 def _score(one: Score, active: str) -> list[str]:
     reality = one.reality
     return [
         one.optimizer,
-        "active"
-        if one.optimizer == active
-        else ", ".join(role for role in one.roles if role != "active") or "former",
+        _role(one, active),
         str(one.answers),
         str(one.failures),
         str(one.absent),

@@ -130,13 +130,13 @@ def scorecard(
     """Return the comparison of `compared` (default: all that answered other than as fallbacks) since a time."""
     compared = tuple(compared) or compared_by_default(replies)
     paired = pairs(replies, compared)
-    names = sorted({*compared, *(one.optimizer for one in replies)}, key=lambda name: (name != active, name))
+    named = {*compared, *reality, *_asked(questions), *(one.optimizer for one in replies)}
     reference = _cost(paired, active) if active in compared else None
     scores = tuple(
         _score(
             name, window[1], questions, replies, paired if name in compared else {}, reference, reality.get(name)
         )
-        for name in names
+        for name in sorted(named, key=lambda name: (name != active, name))
     )
     return Scorecard(
         pool=pool,
@@ -150,6 +150,11 @@ def scorecard(
         scores=scores,
         notes=tuple(notes),
     )
+
+
+def _asked(questions: Mapping[str, Question]) -> set[str]:
+    """Return who was asked: also one that was never heard of is to be seen."""
+    return {name for one in questions.values() for name in one.asked}
 
 
 _Pairs = Mapping[str, tuple[frozenset[str], dict[str, Reply]]]
