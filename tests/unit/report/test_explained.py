@@ -105,6 +105,12 @@ def test_an_infeasible_slice_at_its_ceiling_is_told_what_would_help(facts):
     assert "Peak-alloc stands in" in said
 
 
+def test_reality_under_a_stand_in_is_not_told_as_the_optimizers(facts, make_assurance):
+    found = make_assurance(-1, realised=0.3, status="NOT_FULFILLED", fallback="peak")
+    said = text(replace(facts, assurances=(found,)))
+    assert "07:00:00 realised 30.0 %: NOT_FULFILLED, by Peak-alloc, which stood in" in said
+
+
 def test_a_report_of_an_earlier_epoch_is_marked(facts):
     late = replace(facts.actuations["bw"], epoch=6, state="failed", error="no such class", observed=None)
     assert "failed by tc (of an earlier epoch): no such class" in text(replace(facts, actuations={"bw": late}))

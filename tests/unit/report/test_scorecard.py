@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from microopt_optimizer.report.figures import question, reply
 from microopt_optimizer.report.pool_text import scorecard_lines
-from microopt_optimizer.report.scorecard import realities, scorecard
+from microopt_optimizer.report.scorecard import realities, scorecard, stood_in
 
 
 @pytest.fixture
@@ -178,6 +178,19 @@ def test_reality_weighs_intervals_by_user_time_and_leaves_unknown_ones_out(make_
     assert found["one"].realised == pytest.approx((0.1 * 30 + 0.3 * 10) / 40)
     assert (found["one"].fulfilled, found["one"].judged, found["one"].unknown) == (0.5, 2, 1)
     assert found["two"].realised == 0.5
+
+
+def test_what_stood_in_or_was_held_by_a_mode_is_nobodys_reality(make_assurance):
+    """An allocation names whom it is routed to also where Peak-alloc stood in, as that one had no answer."""
+    found = [
+        make_assurance(0, realised=0.05),
+        make_assurance(1, realised=0.9, status="NOT_FULFILLED", fallback="peak"),
+        make_assurance(2, realised=0.9, status="NOT_FULFILLED", fallback="force"),
+        make_assurance(3, realised=0.9, status="NOT_FULFILLED", fallback="last"),
+        make_assurance(3, realised=0.05, epoch=2),
+    ]
+    assert (realities(found)["one"].fulfilled, realities(found)["one"].judged) == (1.0, 2)
+    assert stood_in(found) == 2
 
 
 def test_of_two_words_on_an_interval_the_later_epoch_counts(make_assurance):

@@ -12,6 +12,11 @@ _FALLBACKS: Final = {
     "peak": "no routed optimizer's answer could be used: Peak-alloc stands in",
     "force": "its mode holds what is in force",
 }
+_STOOD_IN: Final = {
+    "last": "the last good allocation, which stood in",
+    "peak": "Peak-alloc, which stood in",
+    "force": "what a mode held",
+}
 
 
 def explain_lines(one: Explanation) -> Iterator[str]:
@@ -124,7 +129,8 @@ def _reality(one: Explanation) -> Iterator[str]:
         expected = (
             "" if found.expected_degradation is None else f", expected {percent(found.expected_degradation)}"
         )
-        yield f"{clock(found.interval.start)} realised {realised}{expected}: {found.status}, by {found.optimizer}"
+        who = _STOOD_IN.get(found.fallback, found.optimizer)
+        yield f"{clock(found.interval.start)} realised {realised}{expected}: {found.status}, by {who}"
 
 
 def _events(one: Explanation) -> Iterator[str]:

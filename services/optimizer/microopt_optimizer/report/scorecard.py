@@ -93,16 +93,29 @@ def pairs(replies: Iterable[Reply], compared: Sequence[str]) -> dict[str, tuple[
 
 
 def realities(assurances: Iterable[Assurance]) -> dict[str, Reality]:
-    """Return what came of each optimizer's intervals; the later word counts for each interval of a slice."""
+    """Return what came of each optimizer's intervals; the later word counts for each interval of a slice.
+
+    Intervals in which something stood in for it, or a mode held it back, are nobody's.
+    """
+    by_optimizer: dict[str, list[Assurance]] = {}
+    for one in _last_words(assurances):
+        if not one.fallback:
+            by_optimizer.setdefault(one.optimizer, []).append(one)
+    return {name: _reality(found) for name, found in by_optimizer.items()}
+
+
+def stood_in(assurances: Iterable[Assurance]) -> int:
+    """Return how many slice-intervals are nobody's."""
+    return sum(bool(one.fallback) for one in _last_words(assurances))
+
+
+def _last_words(assurances: Iterable[Assurance]) -> Iterable[Assurance]:
     last: dict[tuple[str, datetime], Assurance] = {}
     for one in assurances:
         key = (one.slice, one.interval.start)
         if key not in last or (one.epoch, one.at) >= (last[key].epoch, last[key].at):
             last[key] = one
-    by_optimizer: dict[str, list[Assurance]] = {}
-    for one in last.values():
-        by_optimizer.setdefault(one.optimizer, []).append(one)
-    return {name: _reality(found) for name, found in by_optimizer.items()}
+    return last.values()
 
 
 def _reality(found: Sequence[Assurance]) -> Reality:
