@@ -84,6 +84,47 @@ def test_the_guards_changes_are_shown_with_their_cost_and_void_the_check(facts):
     assert "mode now: no-shrink" in said
 
 
+def test_the_optimizer_says_what_it_said_and_the_guards_changes_are_told_once(facts):
+    change = "does not shrink: bw 20 instead of 10"
+    held = replace(facts.allocation, values={"bw": 20.0, "cpu": 500.0}, changes=(change,), reason=f"all; {change}")
+    said = text(replace(facts, allocation=held))
+    assert "one says: all\n" in said
+    assert said.count(change) == 1
+    assert "one says" not in text(replace(facts, allocation=replace(held, reason=change)))
+
+
+def test_of_a_stand_in_the_slice_model_and_the_router_tell(facts):
+    why = "one: no answer within 1 s"
+    stands_in = replace(
+        facts.allocation, fallback="last", changes=(why,), reason=f"nothing better is known; {why}",
+        expected_degradation=0.079, status="feasible",
+    )  # fmt: skip
+    mute = replace(facts.answer, solution=None, error="no answer within 1 s", checks=[])
+    found = text(replace(facts, allocation=stands_in, answer=mute))
+    assert "epoch 7 routed to one: feasible" in found
+    assert "the slice model expects 7.9 % degradation\n" in found
+    assert "the router says: nothing better is known\n" in found
+    assert "by this" not in found
+    assert "one expects" not in found
+    assert "one says" not in found
+    assert "threshold binds" not in found
+
+
+def test_what_is_held_by_a_mode_was_expected_of_another_interval(facts):
+    change = "the route's mode keeps what is in force: frozen"
+    held = replace(facts.allocation, fallback="force", changes=(change,), reason=change, expected_degradation=0.03)
+    found = text(replace(facts, allocation=held), "frozen")
+    assert "3.0 % degradation was expected when it was allocated, for an earlier interval" in found
+    assert "threshold binds" not in found
+    assert found.count(change) == 1
+
+
+def test_a_threshold_of_which_nothing_is_known_is_not_said_to_be_loose(facts):
+    claimed = replace(facts.allocation, asked_threshold=None, expected_degradation=0.03)
+    bare = Facts(spec=facts.spec, pool=facts.pool, allocation=claimed)
+    assert "one expects 3.0 % degradation\n" in text(bare)
+
+
 def test_what_is_not_kept_is_said_and_guessed_by_nobody(facts):
     bare = Facts(spec=facts.spec, pool=facts.pool, allocation=replace(facts.allocation, asked_threshold=None))
     found = explain(bare, "apply")

@@ -23,7 +23,7 @@ def explain_lines(one: Explanation) -> Iterator[str]:
     """Yield an explanation's lines."""
     yield (
         f"slice {one.slice}, pool {one.pool}: {moment(one.start)} to {clock(one.end)} UTC, epoch {one.epoch} "
-        f"by {one.optimizer}: {one.status}, cost {number(one.cost)}"
+        f"{'routed to' if one.fallback else 'by'} {one.optimizer}: {one.status}, cost {number(one.cost)}"
     )
     for name, lines in (
         ("expected", _load(one.load)),
@@ -89,19 +89,27 @@ def _actuated(given: Given) -> str:
 def _because(one: Explanation) -> Iterator[str]:
     if one.fallback:
         yield _FALLBACKS.get(one.fallback, one.fallback)
-    who = "the slice model expects" if one.checked else f"{one.optimizer} expects"
-    if one.expected is None:
-        yield "nobody says what degradation is to be expected"
-    elif one.threshold_binds:
-        yield f"the threshold binds: {who} {percent(one.expected)} degradation"
-    else:
-        yield f"{who} {percent(one.expected)} degradation: the threshold does not bind"
+    yield _expectation(one)
     for given in one.given:
         if given.bound:
             yield f"{given.resource} is at its {given.bound}"
     yield from (_scarce(scarce, one.slice) for scarce in one.scarce)
     if one.reason:
-        yield f"{one.optimizer} says: {one.reason}"
+        yield f"{'the router' if one.fallback else one.optimizer} says: {one.reason}"
+
+
+def _expectation(one: Explanation) -> str:
+    """Return who expects what: of a stand-in only the slice model tells, and what is held was allocated before."""
+    if one.expected is None:
+        return "nobody says what degradation is to be expected"
+    degradation = f"{percent(one.expected)} degradation"
+    if one.fallback == "force":
+        return f"{degradation} was expected when it was allocated, for an earlier interval"
+    who = "the slice model" if one.checked or one.fallback else one.optimizer
+    if one.threshold_binds:
+        return f"the threshold binds: {who} expects {degradation}"
+    unbound = ": the threshold does not bind" if one.threshold_binds is False else ""
+    return f"{who} expects {degradation}{unbound}"
 
 
 def _scarce(scarce: Scarce, slice_: str) -> str:
@@ -117,7 +125,7 @@ def _guard(one: Explanation) -> Iterator[str]:
     if one.refused:
         yield f"refused the answer: {one.refused}"
     yield from one.changes
-    if one.answered_cost is not None and one.changes:
+    if one.changes and one.answered_cost not in (None, one.cost):
         yield f"cost {number(one.answered_cost)} → {number(one.cost)} by this"
     if one.mode != "apply":
         yield f"mode now: {one.mode}"

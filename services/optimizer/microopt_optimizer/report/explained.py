@@ -144,14 +144,14 @@ def explain(facts: Facts, mode: str) -> Explanation:
         valid_until=allocation.valid_until,
         optimizer=allocation.optimizer,
         status=allocation.status,
-        reason=allocation.reason,
+        reason=_own_reason(allocation),
         fallback=allocation.fallback,
         mode=mode,
         load=_load(facts, asked),
         wanted=wanted,
         expected=expected,
         checked=check is not None,
-        threshold_binds=binds(expected, wanted.asked_threshold, price),
+        threshold_binds=None if allocation.fallback else binds(expected, wanted.asked_threshold, price),
         cost=cost_of(_priced(allocation.values, weights), weights),
         answered_cost=cost_of(_priced(allocation.answered, weights), weights) if allocation.answered else None,
         cost_a_point=price / 100.0 if price else None,
@@ -163,6 +163,11 @@ def explain(facts: Facts, mode: str) -> Explanation:
         events=facts.events,
         unknown=tuple(_unknown(facts)),
     )
+
+
+def _own_reason(allocation: Allocation) -> str:
+    """Return the reason of the answer: an allocation's ends with what was changed, which is told apart."""
+    return allocation.reason.removesuffix("; ".join(allocation.changes)).removesuffix("; ")
 
 
 def binds(expected: float | None, threshold: float | None, price: float | None) -> bool | None:
