@@ -374,3 +374,11 @@ async def test_a_pool_without_anything_says_so(microopt, specs):
     assert "no answers to compare" in (await microopt("scorecard", "edge")).output
     assert "no assurances yet: is the auditor running?" in (await microopt("ledger", "edge")).output
     assert "no answer of microopt is kept: prices are unknown" in (await microopt("prices", "edge")).output
+
+
+async def test_what_others_wrote_stays_on_its_line_and_harms_no_terminal(bus, microopt, in_force, asked):
+    event = Event(pool="edge", kind="held", at=INTERVAL.start, slice="1", reason="Traceback:\n\x1b[2J  line 1")
+    await bus.publish(event)
+    done = await microopt("explain", "1")
+    assert "held: Traceback:\\n\\x1b[2J  line 1" in done.output
+    assert "\x1b" not in done.output

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from microopt.cli.connection import with_bus
+from microopt.cli.table import printable
 from microopt.errors import ConfigError
 from microopt.ids import slice_id
 from microopt_optimizer.report import gathering, gathering_slice
@@ -26,7 +27,7 @@ def _print(report: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) ->
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
         return
     for line in lines(report):
-        click.echo(line)
+        click.echo(printable(line))  # reasons and errors are what others wrote
 
 
 @click.command()
