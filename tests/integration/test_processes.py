@@ -463,7 +463,7 @@ async def test_a_route_is_set_and_shown_and_an_unknown_pool_is_refused_with_thos
         )
     await bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active="microopt", shadows=("peak", "atlas")))
     changed = await microopt("route", "set", "edge", "peak", "--reason", "a test")
-    assert changed == (0, "edge: microopt → peak\n", "")
+    assert changed == (0, "edge: microopt → peak; shadow − peak\n", "")
     status, out, _ = await microopt("route", "show")
     assert status == 0
     assert out.startswith("edge: active peak; shadows atlas; changed 20")

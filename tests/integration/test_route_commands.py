@@ -125,8 +125,16 @@ async def test_each_part_of_a_route_is_changed_by_itself(changed, standing):
     assert await changed("route", "set", "edge", "two") == [
         "edge: one → two",
         "  slice 1-000002 keeps its exception: two",
+        "  the pool's mode stays frozen",
     ]
     assert await changed("route", "fallback", "edge") == ["edge: fallbacks peak, two → -"]
+
+
+async def test_a_swap_tells_what_else_it_ends(changed):
+    await changed("route", "set", "edge", "one")
+    await changed("route", "shadow", "edge", "two", "peak")
+    await changed("route", "canary", "edge", "two", "--share", "100%")
+    assert await changed("route", "set", "edge", "two") == ["edge: one → two; shadow − two; canary two ended"]
 
 
 async def test_frozen_slices_are_freed_by_name_or_with_the_pool(changed, refused, standing):

@@ -1,8 +1,9 @@
 """`microopt route set`, `shadow` and `fallback`: who answers, who watches, who stands in."""
 
 import click
+from msgspec.structs import replace
 
-from microopt import routes
+from microopt import route_text, routes
 from microopt.cli.route.changing import REASON, SLICE, Change, Standing, canonical
 from microopt.errors import ConfigError
 from microopt.specs import Route
@@ -34,10 +35,14 @@ def _set_active(pool: str, optimizer: str, reason: str) -> None:
         change.notes += [f"  slice {s} keeps its exception: {name}" for s, name in after.exceptions.items()]
         if after.canary:
             change.notes.append(f"  the canary {after.canary.optimizer} goes on")
+        if after.mode != "apply":
+            change.notes.append(f"  the pool's mode stays {after.mode}")
         return after
 
     def tell(before: Route | None, after: Route) -> str:
-        return f"{pool}: {before.active if before else 'no optimizer'} → {after.active}"
+        swap = f"{pool}: {before.active if before else 'no optimizer'} → {after.active}"
+        also = route_text.changes(replace(before, active=after.active), after) if before else []
+        return "; ".join([swap, *also])
 
     change = Change(pool, logic, reason, named=[optimizer])
     change.run(tell)
