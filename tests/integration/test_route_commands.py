@@ -216,6 +216,21 @@ async def test_a_route_that_was_removed_or_spoilt_comes_back(changed, standing, 
     ]
 
 
+async def test_the_history_of_a_removed_or_spoilt_route_is_shown(changed, refused, bus):
+    await changed("route", "set", "edge", "one", "--reason", "first")
+    kv = await bus.js.key_value(streams.ROUTES)
+    await kv.delete("edge")
+    assert "pool edge has no route" in await refused("route", "show", "edge")
+    out = await changed("route", "show", "edge", "--history")
+    assert out[0] == "edge: its route was removed; to bring one back: `microopt route rollback edge`"
+    assert out[1].endswith("UTC: removed")
+    assert out[2].endswith("new: active one; first")
+    await kv.put("edge", b"junk")
+    out = await changed("route", "show", "edge", "--history")
+    assert out[0].startswith("routes/edge: not a valid Route")
+    assert len(out) == 4
+
+
 async def test_show_tells_all_of_a_route_and_its_history(changed, bus):
     await changed("route", "set", "edge", "one", "--reason", "first")
     await changed("route", "shadow", "edge", "two")
