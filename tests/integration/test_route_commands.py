@@ -262,6 +262,13 @@ async def test_show_tells_all_of_a_route_and_its_history(changed, bus):
     assert len([line for line in await changed("route", "show") if not line.startswith(" ")]) == 2
 
 
+async def test_a_route_that_stands_under_another_pools_name_is_not_built_upon(bus, pools, refused):
+    """No agent takes it, so that whatever is written on top of it would freeze or swap nothing."""
+    await bus.put_spec(streams.ROUTES, "edge", Route(pool="core", active="one"))
+    assert "routes/edge: is of 'core', but stands under 'edge'" in await refused("freeze", "edge")
+    assert "routes/edge: is of 'core', but stands under 'edge'" in await refused("route", "show", "edge")
+
+
 async def test_what_is_so_already_is_not_written_again(changed, bus):
     await changed("route", "set", "edge", "one")
     number = await revision(bus)
