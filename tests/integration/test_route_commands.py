@@ -150,6 +150,20 @@ async def test_frozen_slices_are_freed_by_name_or_with_the_pool(changed, refused
     assert await standing() == Route(pool="edge", active="one")
 
 
+async def test_a_freeze_of_a_slice_and_one_of_its_pool_are_lifted_apart(changed, refused, standing):
+    await changed("route", "set", "edge", "one")
+    await changed("freeze", "edge", "--slice", "2", "--reason", "fault 4711")
+    await changed("freeze", "edge", "--shrink-only", "--reason", "concert")
+    assert await changed("unfreeze", "edge", "--slice", "2") == [
+        "edge: slice 2: mode frozen → -",
+        "  slice 2 follows its pool: no-shrink",
+    ]
+    assert (await standing()).mode_of("2") == "no-shrink"
+    await changed("route", "mode", "edge", "recommend")
+    assert "pool edge is only recommended for" in await refused("freeze", "edge")
+    assert await changed("route", "mode", "edge", "frozen") == ["edge: mode recommend → frozen"]
+
+
 async def test_a_canary_is_started_grown_and_promoted(changed, standing):
     await changed("route", "set", "edge", "one")
     before = datetime.now(UTC)
