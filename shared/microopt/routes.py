@@ -105,6 +105,14 @@ def canary_slices(route: Route, slices: Iterable[str]) -> list[str]:
     return sorted(s for s in slices if canary and s not in route.exceptions and canary.has(s))
 
 
+def continued(route: Route, before: Route | None) -> Route:
+    """Return the route with its canary going on where `before` has the same one, whose intervals count already."""
+    running = before.canary if before else None
+    if running and route.canary == replace(running, since=None):
+        return replace(route, canary=running)
+    return route
+
+
 def promoted(route: Route) -> Route:
     """Return the route with its canary active.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 import microopt_actuator.__main__
 import microopt_collector.__main__
@@ -430,6 +431,40 @@ async def test_apply_puts_a_file_in_force_and_a_check_writes_nothing(microopt, b
     status, out, err = await microopt("apply", "slices.yaml")
     assert (status, out) == (1, "")
     assert err.startswith("microopt: slices.yaml: slices/1-000001: unknown key 'flooor'; did you mean 'floor'?")
+
+
+async def test_apply_tells_what_it_ends_and_lets_the_same_canary_go_on(microopt, bus, tmp_path):
+    file = tmp_path / "slices.yaml"
+    canary = FILE.replace("shadows: [peak]", "canary: {optimizer: peak, share: 1.0}")
+    file.write_text(canary)
+    await microopt("apply", "slices.yaml")
+    began = await desired.get(bus, Route, "edge")
+    since = datetime(2026, 1, 1, tzinfo=UTC)  # as the auditor notes it
+    running = replace(began, canary=replace(began.canary, since=since))
+    await bus.put_spec(streams.ROUTES, "edge", running)
+    told = "slices.yaml applied: 1 pools, 1 slices, 1 routes\n"
+    assert await microopt("apply", "slices.yaml") == (0, told, "")
+    assert await desired.get(bus, Route, "edge") == running
+    await bus.put_spec(streams.ROUTES, "edge", replace(running, mode="frozen"))
+    file.write_text(FILE)
+    changes = "edge: shadow + peak; canary peak ended; mode frozen → apply\n"
+    assert await microopt("apply", "slices.yaml") == (0, told + changes, "")
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        ("edga: {active: microopt}", "unknown pool 'edga'; pools: edge"),
+        ("edge: {active: microopt, modes: {1-00000a: frozen}}", "unknown slice 1-00000a in pool edge"),
+        ("edge: {active: microopt, canary: {optimizer: microopt, share: 1.0}}", "microopt is active already"),
+    ],
+)
+async def test_a_route_of_what_does_not_exist_is_not_applied(microopt, bus, tmp_path, route, said):
+    (tmp_path / "slices.yaml").write_text(FILE.replace("edge: {active: microopt, shadows: [peak]}", route))
+    status, out, err = await microopt("apply", "slices.yaml")
+    assert (status, out) == (1, "")
+    assert said in err
+    assert await desired.get_all(bus, Route) == ({}, [])
 
 
 @pytest.fixture
