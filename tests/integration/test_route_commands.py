@@ -189,6 +189,15 @@ async def test_a_canary_is_started_grown_and_promoted(changed, standing):
     assert await standing() == Route(pool="edge", active="two")
 
 
+async def test_an_exception_that_takes_a_canarys_last_slice_is_told(changed):
+    await changed("route", "set", "edge", "one")
+    await changed("route", "canary", "edge", "two", "--slice", "2")
+    assert await changed("route", "set", "edge", "peak", "--slice", "2") == [
+        "edge: slice 2: - → peak",
+        "  the canary two is left without a slice: it is not judged",
+    ]
+
+
 async def test_a_rollback_ends_a_canary_and_undoes_a_swap(changed, refused, standing, bus):
     await changed("route", "set", "edge", "one")
     first = await revision(bus)

@@ -52,9 +52,13 @@ def _set_exceptions(pool: str, optimizer: str, slices: tuple[str, ...], reason: 
     name = None if optimizer == NONE else optimizer
 
     def logic(now: Standing) -> Route:
-        return routes.with_exceptions(now.require(), slices, name)
+        after = routes.with_exceptions(now.require(), slices, name)
+        if after.canary and not routes.canary_slices(after, now.slices):
+            change.notes.append(f"  the canary {after.canary.optimizer} is left without a slice: it is not judged")
+        return after
 
-    Change(pool, logic, reason, slices, named=[name] if name else []).run()
+    change = Change(pool, logic, reason, slices, named=[name] if name else [])
+    change.run()
 
 
 @click.command("shadow")
