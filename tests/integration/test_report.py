@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from microopt import streams, subjects
 from microopt.agent import Agent
 from microopt.cli import main
+from microopt.errors import TemporaryError
 from microopt.messages import (
     Actuation,
     Allocation,
@@ -271,6 +272,28 @@ async def test_an_answer_that_its_deadline_cut_short_is_told_from_one_that_chang
         done = await microopt("replay", "edge", "--optimizer", "hasty")
     assert done.exit_code == 0, done.output
     assert "with a deadline of 80 s in place of 8 s it is bit-exact" in done.output
+
+
+async def test_without_an_answer_at_the_larger_deadline_the_difference_is_shown(bus, broker, microopt, asked):
+    """Another version may differ, also where it has no answer when it is asked once more."""
+    moody = Agent("optimizer-moody")
+    steady = await answer(bus, asked.problem, "microopt", "shadow")
+
+    @moody.endpoint("moody", subjects.optimize("moody"), Problem)
+    async def solve(problem, _):
+        if problem.deadline_s > 8.0:
+            raise TemporaryError("too much to do")
+        return replace(steady.solution, optimizer="moody", slices=steady.solution.slices[:1])
+
+    former = replace(steady.solution, optimizer="moody", version="0.0.0")
+    await bus.publish(replace(steady, optimizer="moody", solution=former))
+    async with running(moody, broker.url):
+        await solved(bus, asked.problem, "moody")
+        done = await microopt("replay", "edge", "--optimizer", "moody")
+    assert done.exit_code == 0, done.output
+    assert "differs from moody's recorded answer" in done.output
+    assert "with a deadline of 80 s it gave no answer" in done.output
+    assert "0 bit-exact, 1 otherwise, 0 with nothing to compare" in done.output
 
 
 async def test_a_replay_by_nobody_says_who_is_missing(microopt, asked):

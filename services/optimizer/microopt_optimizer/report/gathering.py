@@ -171,7 +171,7 @@ async def _again(bus: Bus, asked: Asked, recorded: Answer | None, optimizer: str
     try:
         longer = await reading.ask(bus, optimizer, replace(problem, deadline_s=larger_s))
     except MicrooptError as error:
-        return replace(one, error=f"with a deadline of {larger_s:g} s: {error}")
+        return replace(one, tried_deadline_s=larger_s, tried_error=str(error))
     exact = bit_exact(recorded.solution, longer)
     return replace(one, tried_deadline_s=larger_s, exact_at_deadline_s=larger_s if exact else None)
 
