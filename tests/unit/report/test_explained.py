@@ -212,3 +212,16 @@ def test_without_prices_nothing_is_said_to_be_plentiful(facts):
     free = replace(facts.answer, solution=replace(facts.answer.solution, capacity_prices={"bw": 0.0, "cpu": 0.0}))
     found = prices(facts.pool, "one", {}, free, facts.allocation.interval.start)
     assert "no capacity is scarce: none has a price" in list(prices_lines(found))
+
+
+def test_of_many_slices_some_are_named_and_the_rest_is_counted(facts):
+    names = [f"1-{n:06x}" for n in range(12)]
+    allocations = {name: replace(facts.allocation, slice=name) for name in names}
+    first = facts.answer.solution.slices[0]
+    shorted = [replace(first, slice=name, status="infeasible", reason="too many users") for name in names]
+    answer = replace(facts.answer, solution=replace(facts.answer.solution, slices=shorted))
+    now = facts.allocation.valid_until + timedelta(seconds=1)
+    said = "\n".join(prices_lines(prices(facts.pool, "one", allocations, answer, now)))
+    assert f"counted as they stand: {', '.join(names[:10])} and 2 more" in said
+    assert said.count("shorted: slice") == 10
+    assert "shorted: 2 slices more; --json has all" in said

@@ -1,12 +1,14 @@
 """Scorecard, ledger and prices as lines of text."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from microopt_optimizer.report.ledger import Ledger, Saving, Sums
 from microopt_optimizer.report.prices import Prices
 from microopt_optimizer.report.scorecard import Score, Scorecard
 from microopt_optimizer.report.words import UNKNOWN, clock, moment, number, percent, plural, table
 
+MOST_SHORTED: Final = 10
 _SCORES = (
     "optimizer", "role", "answers", "failed", "absent", "refused", "cost", "ratio", "expected", "above", "p50 ms",
     "p95 ms", "realised", "fulfilled",
@@ -144,5 +146,7 @@ def prices_lines(prices: Prices) -> Iterator[str]:
             yield f"{one.resource} is scarce: one {one.unit} more would save the pool {number(one.price)}"
     if all(one.price == 0.0 for one in prices.capacities):
         yield "no capacity is scarce: none has a price"
-    yield from (f"shorted: slice {one.slice}: {one.reason}" for one in prices.shorted)
+    yield from (f"shorted: slice {one.slice}: {one.reason}" for one in prices.shorted[:MOST_SHORTED])
+    if len(prices.shorted) > MOST_SHORTED:
+        yield f"shorted: {len(prices.shorted) - MOST_SHORTED} slices more; --json has all"
     yield from (f"! {note}" for note in prices.notes)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from microopt.cli.table import listed
 from microopt.messages import Allocation, Answer
 from microopt.specs import PoolSpec
 
@@ -114,5 +115,5 @@ def _notes(
         notes.append(f"{active} gives no prices: what is scarce is unknown")
     expired = sorted(name for name, one in allocations.items() if one.valid_until < now)
     if expired:
-        notes.append(f"allocations expired, counted as they stand: {', '.join(expired[:6])}")
+        notes.append(f"allocations expired, counted as they stand: {listed(expired)}")
     return notes

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from microopt import route_store, route_text, routes
 from microopt.cli.route.changing import REASON, Change, Standing, canonical
+from microopt.cli.table import listed
 from microopt.errors import ConfigError
 from microopt.specs import Canary, Criteria, Route
 
@@ -63,7 +64,7 @@ def canary(
         given = Canary(optimizer=optimizer, slices=own, share=share or 0.0, since=datetime.now(UTC))
         after = routes.with_canary(route, _filled(given, route.canary, intervals, criteria), now.slices)
         taken = routes.canary_slices(after, now.slices)
-        change.notes.append(f"  {len(taken)} of {len(now.slices)} slices: {_listed(taken)}")
+        change.notes.append(f"  {len(taken)} of {len(now.slices)} slices: {listed(taken)}")
         return after
 
     change = Change(pool, logic, reason, own, named=[optimizer])
@@ -94,11 +95,6 @@ def _criteria(base: Criteria, given: dict[str, float | None]) -> Criteria:
         for field, option in _OPTION.items():
             text = text.replace(f"`$.{field}`", option)
         raise ConfigError(f"the canary's criteria: {text}") from error
-
-
-def _listed(slices: list[str], most: int = 10) -> str:
-    more = f" and {len(slices) - most} more" if len(slices) > most else ""
-    return ", ".join(slices[:most]) + more
 
 
 @click.command("promote")
