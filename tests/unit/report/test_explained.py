@@ -225,3 +225,11 @@ def test_of_many_slices_some_are_named_and_the_rest_is_counted(facts):
     assert f"counted as they stand: {', '.join(names[:10])} and 2 more" in said
     assert said.count("shorted: slice") == 10
     assert "shorted: 2 slices more; --json has all" in said
+
+
+def test_what_was_on_another_day_is_told_with_its_date(facts, make_assurance):
+    day_before = make_assurance(-24, realised=0.07)
+    assert "2026-01-04 08:00:00 realised 7.0 %" in text(replace(facts, assurances=(day_before,)))
+    now = facts.allocation.interval.start + timedelta(days=3)
+    found = prices(facts.pool, "one", {}, facts.answer, now)
+    assert "answered at 2026-01-05 08:00:00 UTC" in next(iter(prices_lines(found)))

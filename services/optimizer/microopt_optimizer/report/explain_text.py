@@ -1,6 +1,7 @@
 """An explanation as lines that are read in ten seconds."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 from microopt_optimizer.report.explained import Explanation, Given, Load, Scarce, Wanted
@@ -22,11 +23,12 @@ _STOOD_IN: Final = {
 def explain_lines(one: Explanation) -> Iterator[str]:
     """Yield an explanation's lines."""
     yield (
-        f"slice {one.slice}, pool {one.pool}: {moment(one.start)} to {clock(one.end)} UTC, epoch {one.epoch} "
-        f"{'routed to' if one.fallback else 'by'} {one.optimizer}: {one.status}, cost {number(one.cost)}"
+        f"slice {one.slice}, pool {one.pool}: {moment(one.start)} to {clock(one.end, one.start)} UTC, "
+        f"epoch {one.epoch} {'routed to' if one.fallback else 'by'} {one.optimizer}: {one.status}, "
+        f"cost {number(one.cost)}"
     )
     for name, lines in (
-        ("expected", _load(one.load)),
+        ("expected", _load(one.load, one.start)),
         ("asked", _wanted(one.wanted)),
         ("gets", (_given(given) for given in one.given)),
         ("because", _because(one)),
@@ -42,7 +44,7 @@ def explain_lines(one: Explanation) -> Iterator[str]:
             label = ""
 
 
-def _load(load: Load | None) -> Iterator[str]:
+def _load(load: Load | None, near: datetime) -> Iterator[str]:
     if load is None:
         return
     raised = (
@@ -50,7 +52,7 @@ def _load(load: Load | None) -> Iterator[str]:
     )
     yield (
         f"{number(load.mean, 3)} users a slot, 95 % of slots at most {number(load.upper, 3)}; "
-        f"forecast at {clock(load.made_at)} by {load.model}{raised}"
+        f"forecast at {clock(load.made_at, near)} by {load.model}{raised}"
     )
 
 
@@ -138,13 +140,13 @@ def _reality(one: Explanation) -> Iterator[str]:
             "" if found.expected_degradation is None else f", expected {percent(found.expected_degradation)}"
         )
         who = _STOOD_IN.get(found.fallback, found.optimizer)
-        yield f"{clock(found.interval.start)} realised {realised}{expected}: {found.status}, by {who}"
+        yield f"{clock(found.interval.start, one.start)} realised {realised}{expected}: {found.status}, by {who}"
 
 
 def _events(one: Explanation) -> Iterator[str]:
     for event in one.events:
         who = f" {event.optimizer}" if event.optimizer else ""
-        yield f"{clock(event.at)} {event.kind}{who}: {event.reason}"
+        yield f"{clock(event.at, one.start)} {event.kind}{who}: {event.reason}"
 
 
 def _change(one: Explanation) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Final
 from microopt_optimizer.report.ledger import Ledger, Saving, Sums
 from microopt_optimizer.report.prices import Prices
 from microopt_optimizer.report.scorecard import Score, Scorecard
-from microopt_optimizer.report.words import UNKNOWN, clock, moment, number, percent, plural, table
+from microopt_optimizer.report.words import UNKNOWN, moment, number, percent, plural, table
 
 MOST_SHORTED: Final = 10
 _SCORES = (
@@ -122,7 +122,7 @@ def _sums(name: str, one: Sums) -> list[str]:
 
 def prices_lines(prices: Prices) -> Iterator[str]:
     """Yield a pool's capacities and prices."""
-    answered = f"answered at {clock(prices.answered_at)} UTC" if prices.answered_at else "no answer"
+    answered = f"answered at {moment(prices.answered_at)} UTC" if prices.answered_at else "no answer"
     yield f"pool {prices.pool}; prices by {prices.active}, {answered}"
     yield ""
     head = ("resource", "unit", "capacity", "used", "free", "weight", "price", "most is held by")
