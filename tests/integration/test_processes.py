@@ -513,8 +513,8 @@ async def test_a_route_that_cannot_be_read_is_shown_as_such_and_can_be_set_anew(
     assert status == 0
     assert "routes/edge: not a valid Route" in err
     status, _, err = await microopt("route", "set", "edge", "No Name")
-    assert status == 1
-    assert err.startswith("microopt: outgoing Route: not a valid Route: ")
+    assert status == 2
+    assert "'No Name' is no optimizer's name" in err
     assert await microopt("route", "set", "edge", "peak") == (0, "edge: no optimizer → peak\n", "")
 
 

@@ -405,3 +405,23 @@ async def test_what_others_wrote_stays_on_its_line_and_harms_no_terminal(bus, mi
     done = await microopt("explain", "1")
     assert "held: Traceback:\\n\\x1b[2J  line 1" in done.output
     assert "\x1b" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("whatif", "1", "--users", "nan"), "Invalid value for '--users': nan is no number"),
+        (("whatif", "1", "--users", "-1"), "Invalid value for '--users'"),
+        (("whatif", "1", "--qos-threshold", "1e300"), "Invalid value for '--qos-threshold'"),
+        (("whatif", "1", "--degradation-threshold", "0"), "Invalid value for '--degradation-threshold'"),
+        (("whatif", "1", "--degradation-threshold", "1"), "Invalid value for '--degradation-threshold'"),
+        (("whatif", "1", "--optimizer", "*"), "'*' is no optimizer's name"),
+        (("replay", "edge", "--optimizer", "a.b"), "'a.b' is no optimizer's name"),
+        (("ledger", "edge", "--against", "Peak"), "'Peak' is no optimizer's name"),
+        (("ledger", "edge", "--days", "0"), "Invalid value for '--days'"),
+    ],
+)
+async def test_an_option_that_makes_no_sense_is_named(microopt, specs, words, said):
+    done = await microopt(*words)
+    assert done.exit_code == 2
+    assert said in done.output

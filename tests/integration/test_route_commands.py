@@ -320,7 +320,8 @@ async def test_what_is_so_already_is_not_written_again(changed, bus):
             "criteria: Expected `float` > 0.0",
         ),
         (("route", "canary", "edge", "one", "--share", "100%"), "pool edge: one is active already"),
-        (("route", "shadow", "edge", "No Name"), "outgoing Route: not a valid Route"),
+        (("route", "shadow", "edge", "No Name"), "'No Name' is no optimizer's name; write small letters"),
+        (("route", "set", "edge", "a.b"), "'a.b' is no optimizer's name"),
         (("route", "promote", "edge"), "pool edge has no canary"),
     ],
 )

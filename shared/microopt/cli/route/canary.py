@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from microopt import route_store, route_text, routes
+from microopt.cli.names import optimizer_name
 from microopt.cli.route.changing import REASON, Change, Standing, canonical
 from microopt.cli.table import listed
 from microopt.errors import ConfigError
@@ -29,7 +30,7 @@ def _share(text: str) -> float:
 
 @click.command("canary")
 @click.argument("pool")
-@click.argument("optimizer")
+@click.argument("optimizer", type=optimizer_name)
 @click.option("--share", type=_share, metavar="SHARE", help="Of the pool's slices, such as 10%.")
 @click.option("--slice", "slices", multiple=True, metavar="S-NSSAI", help="This slice; repeat for more.")
 @click.option("--intervals", type=click.IntRange(1, 100_000), help="Judged before the verdict  [default: 24]")

@@ -4,6 +4,7 @@ import click
 from msgspec.structs import replace
 
 from microopt import route_text, routes
+from microopt.cli.names import optimizer_name
 from microopt.cli.route.changing import REASON, SLICE, Change, Standing, canonical
 from microopt.errors import ConfigError
 from microopt.specs import Route
@@ -21,6 +22,8 @@ def set_route(pool: str, optimizer: str, slices: tuple[str, ...], reason: str) -
 
     With --slice: for these slices alone, an exception; OPTIMIZER - removes it.
     """
+    if optimizer != NONE:
+        optimizer_name(optimizer)
     if slices:
         _set_exceptions(pool, optimizer, canonical(slices), reason)
     elif optimizer == NONE:
@@ -63,7 +66,7 @@ def _set_exceptions(pool: str, optimizer: str, slices: tuple[str, ...], reason: 
 
 @click.command("shadow")
 @click.argument("pool")
-@click.argument("optimizers", nargs=-1, required=True, metavar="OPTIMIZER...")
+@click.argument("optimizers", nargs=-1, required=True, type=optimizer_name, metavar="OPTIMIZER...")
 @click.option("--remove", is_flag=True, help="Ask them no longer.")
 @REASON
 def shadow(pool: str, optimizers: tuple[str, ...], remove: bool, reason: str) -> None:
@@ -78,7 +81,7 @@ def shadow(pool: str, optimizers: tuple[str, ...], remove: bool, reason: str) ->
 
 @click.command("fallback")
 @click.argument("pool")
-@click.argument("optimizers", nargs=-1, metavar="[OPTIMIZER...]")
+@click.argument("optimizers", nargs=-1, type=optimizer_name, metavar="[OPTIMIZER...]")
 @REASON
 def fallback(pool: str, optimizers: tuple[str, ...], reason: str) -> None:
     """Ask each OPTIMIZER in this order when the active one fails; none clears the list."""
