@@ -184,7 +184,7 @@ def test_prices_say_what_is_used_free_and_by_whom(facts):
     now = facts.allocation.interval.start
     found = prices(facts.pool, "one", {"1": facts.allocation, "2": other}, answer, now)
     bw, cpu = found.capacities
-    assert (bw.used, bw.free, bw.price) == (70.0, 30.0, 0.004)
+    assert (bw.used, bw.free, bw.price, bw.scarce) == (70.0, 30.0, None, True)
     assert [(one.slice, one.value) for one in bw.most] == [("2", 60.0), ("1", 10.0)]
     assert (cpu.used, cpu.price) == (1100.0, 0.0)
     assert [(one.slice, one.reason) for one in found.shorted] == [("2", "too many users")]
@@ -233,3 +233,21 @@ def test_what_was_on_another_day_is_told_with_its_date(facts, make_assurance):
     now = facts.allocation.interval.start + timedelta(days=3)
     found = prices(facts.pool, "one", {}, facts.answer, now)
     assert "answered at 2026-01-05 08:00:00 UTC" in next(iter(prices_lines(found)))
+
+
+def test_a_price_that_does_not_clear_a_capacity_is_no_saving(facts):
+    """Where slices are shorted the solver's price is a bound of its search, many times what the pool costs."""
+    first, second = facts.answer.solution.slices
+    slices = [first, replace(second, status="infeasible", reason="too many users")]
+    short = replace(facts.answer.solution, slices=slices, capacity_prices={"bw": 60.98, "cpu": 0.0})
+    answer = replace(facts.answer, solution=short)
+    found = prices(facts.pool, "one", {}, answer, facts.allocation.interval.start)
+    assert [(one.price, one.scarce) for one in found.capacities] == [(None, True), (0.0, False)]
+    said = "\n".join(prices_lines(found))
+    assert "bw is scarce: not all slices can be held to their SLAs" in said
+    explained = text(replace(facts, answer=answer))
+    assert "bw is scarce: not all SLAs can be held; slice 2 is why: it holds most, 60 of 100" in explained
+    for told in (said, explained):
+        assert "60.98" not in told
+        assert "61" not in told
+        assert "no capacity is scarce" not in told

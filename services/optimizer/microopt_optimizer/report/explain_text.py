@@ -115,7 +115,8 @@ def _expectation(one: Explanation) -> str:
 
 
 def _scarce(scarce: Scarce, slice_: str) -> str:
-    text = f"{scarce.resource} is scarce, worth {number(scarce.price)} per {scarce.unit}"
+    worth = f", worth {number(scarce.price)} per {scarce.unit}" if scarce.price else ": not all SLAs can be held"
+    text = f"{scarce.resource} is scarce{worth}"
     if scarce.most is None:
         return text
     held = f"{number(scarce.most.value)} of {number(scarce.capacity)}"
@@ -154,7 +155,8 @@ def _change(one: Explanation) -> Iterator[str]:
         share = f" ({signed(100.0 * one.cost_a_point / one.cost)} %)" if one.cost > 0.0 else ""
         yield f"one percent point less degradation costs about {number(one.cost_a_point, 3)}{share}"
     for scarce in one.scarce:
-        yield f"one {scarce.unit} more {scarce.resource} in the pool saves {number(scarce.price, 3)}"
+        if scarce.price:
+            yield f"one {scarce.unit} more {scarce.resource} in the pool saves {number(scarce.price, 3)}"
     for given in one.given:
         if given.bound == "ceiling" and one.status == "infeasible":
             yield f"a higher ceiling of {given.resource}, or a looser SLA: it cannot be held within its bounds"

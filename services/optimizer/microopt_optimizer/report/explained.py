@@ -20,7 +20,7 @@ from microopt.messages import (
 )
 from microopt.specs import Margin, PoolSpec, SliceSpec
 from microopt_optimizer.report.figures import cost_of, users_quantile
-from microopt_optimizer.report.prices import Holder, holders
+from microopt_optimizer.report.prices import Holder, holders, savings
 
 UPPER: Final = 0.95
 EDGE: Final = 0.02
@@ -83,11 +83,11 @@ class Given(Struct, frozen=True, kw_only=True):
 
 
 class Scarce(Struct, frozen=True, kw_only=True):
-    """A capacity that binds: what a unit more is worth, and who holds most of it."""
+    """A capacity that binds: what a unit more saves, None where slices are shorted, and who holds most of it."""
 
     resource: str
     unit: str
-    price: float
+    price: float | None
     capacity: float
     most: Holder | None
 
@@ -184,7 +184,7 @@ def scarce(facts: Facts) -> tuple[Scarce, ...]:
     solution = facts.answer.solution if facts.answer else None
     if solution is None:
         return ()
-    found = []
+    found, saved = [], savings(solution)
     for name, price in sorted(solution.capacity_prices.items()):
         if price <= 0.0 or name not in facts.allocation.values or name not in facts.pool.resources:
             continue
@@ -195,7 +195,7 @@ def scarce(facts: Facts) -> tuple[Scarce, ...]:
             Scarce(
                 resource=name,
                 unit=spec.unit,
-                price=price,
+                price=saved[name],
                 capacity=spec.capacity,
                 most=most[0] if most else None,
             )

@@ -144,7 +144,9 @@ def prices_lines(prices: Prices) -> Iterator[str]:
     for one in prices.capacities:
         if one.price:
             yield f"{one.resource} is scarce: one {one.unit} more would save the pool {number(one.price)}"
-    if all(one.price == 0.0 for one in prices.capacities):
+        elif one.scarce:
+            yield f"{one.resource} is scarce: not all slices can be held to their SLAs"
+    if all(one.scarce is False for one in prices.capacities):
         yield "no capacity is scarce: none has a price"
     yield from (f"shorted: slice {one.slice}: {one.reason}" for one in prices.shorted[:MOST_SHORTED])
     if len(prices.shorted) > MOST_SHORTED:
