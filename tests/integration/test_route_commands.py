@@ -198,6 +198,16 @@ async def test_an_exception_that_takes_a_canarys_last_slice_is_told(changed):
     ]
 
 
+async def test_a_canary_is_told_of_slices_that_it_is_not_asked_for(changed):
+    await changed("route", "set", "edge", "one")
+    await changed("freeze", "edge", "--slice", "2")
+    out = await changed("route", "canary", "edge", "two", "--slice", "2", "--slice", "1-000001")
+    assert out[1:] == [
+        "  2 of 3 slices: 1-000001, 2",
+        "  not asked for slices whose mode is frozen or recommend: 2",
+    ]
+
+
 async def test_a_rollback_ends_a_canary_and_undoes_a_swap(changed, refused, standing, bus):
     await changed("route", "set", "edge", "one")
     first = await revision(bus)

@@ -16,6 +16,7 @@ from microopt.errors import ConfigError
 from microopt.specs import Canary, Criteria, Route
 
 _SHARE: Final = re.compile(r"(\d{1,3}(?:\.\d+)?)%|(0?\.\d+|[01](?:\.0+)?)")
+UNAPPLIED: Final = ("frozen", "recommend")
 _OPTION: Final = {"cost_ratio": "--cost-ratio", "latency_s": "--latency-s"}
 
 
@@ -66,6 +67,8 @@ def canary(
         after = routes.with_canary(route, _filled(given, route.canary, intervals, criteria), now.slices)
         taken = routes.canary_slices(after, now.slices)
         change.notes.append(f"  {len(taken)} of {len(now.slices)} slices: {listed(taken)}")
+        if held := [s for s in taken if after.mode_of(s) in UNAPPLIED]:
+            change.notes.append(f"  not asked for slices whose mode is frozen or recommend: {listed(held)}")
         return after
 
     change = Change(pool, logic, reason, own, named=[optimizer])
