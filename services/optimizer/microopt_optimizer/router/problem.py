@@ -95,7 +95,7 @@ def _slice(
 ) -> SliceProblem:
     return SliceProblem(
         slice=spec.slice,
-        sla=_asked_sla(spec, margin),
+        sla=asked_sla(spec, margin),
         traffic=thinned(forecast.traffic, most_atoms),
         bounds=spec.bounds,
         model=spec.model,
@@ -105,7 +105,8 @@ def _slice(
     )
 
 
-def _asked_sla(spec: SliceSpec, margin: Margin | None) -> Sla:
+def asked_sla(spec: SliceSpec, margin: Margin | None) -> Sla:
+    """Return what optimizers are asked for in place of the SLA: tighter by the margins that are in force."""
     if margin is None:
         return spec.sla.tightened(spec.qos_margin)
     qos_margin = spec.qos_margin if margin.qos_margin is None else margin.qos_margin
