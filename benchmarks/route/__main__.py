@@ -40,8 +40,9 @@ def measure(quick: bool, only: tuple[str, ...]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="microopt-bench-") as folder:
             found |= asyncio.run(_on_a_bus(_model(Path(folder)), quick, only))
     if "feedback" in only:
-        feedback = importlib.import_module("route.feedback")
+        feedback, trained = (importlib.import_module(f"route.{name}") for name in ("feedback", "feedback_trained"))
         told = feedback.measure(seeds=1, intervals=24, slots=100) if quick else feedback.measure()
+        told["trained"] = trained.measure(seeds=1, intervals=24, epochs=2) if quick else trained.measure()
         found |= {name: told.pop(name) for name in ("optimistic_model", "good_model")} | {"feedback": told}
     return found
 

@@ -22,6 +22,7 @@ IN_A_ROW: Final = 3
 _FIRST: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 TRUTH: Final = Exact()
+ONE_FOR_ALL_LOADS: Final = replace(DEFAULT, levels=False)
 _IN_DEGRADATION_ALONE: Final = replace(DEFAULT, qos_a_deviation=0.0)
 """What can be done without touching the QoS threshold."""
 
@@ -141,6 +142,7 @@ def measure(seeds: int = 6, intervals: int = 168, slots: int = SLOTS) -> dict[st
     """Return what the goal names, and the same without a margin and with the fixed one of ADR 4."""
     setups = {
         "optimistic_model": Setup(model=Exact(OPTIMISM)),
+        "optimistic_model_one_for_all_loads": Setup(model=Exact(OPTIMISM), settings=ONE_FOR_ALL_LOADS),
         "optimistic_without_margin": Setup(model=Exact(OPTIMISM), adapts=False),
         "optimistic_fixed_qos_margin": Setup(model=Exact(OPTIMISM), adapts=False, qos_margin=0.1),
         "optimistic_model_in_degradation_alone": Setup(model=Exact(OPTIMISM), settings=_IN_DEGRADATION_ALONE),

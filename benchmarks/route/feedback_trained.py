@@ -3,8 +3,6 @@
 The model is trained on a sweep of the emulated slice; "optimistic" is the same with its QoS scaled by 1.15.
 """
 
-import json
-import sys
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,7 +20,7 @@ from microopt_testbed.experiments.problem import MODEL, as_problem
 from microopt_testbed.experiments.settings import UNITS, Setting
 from microopt_testbed.surface import GNB_CPU, TRANSPORT_BANDWIDTH
 from microopt_testbed.sweep import sweep
-from route.feedback import OPTIMISM, Setup, compared
+from route.feedback import ONE_FOR_ALL_LOADS, OPTIMISM, Setup, compared
 from route.world import USERS, World
 
 _DEADLINE_S: Final = 1.0
@@ -77,16 +75,18 @@ def scaled(model: TrainedModel, factor: float) -> TrainedModel:
     return TrainedModel(network, model.header, f"{model.name} x {factor:g}")
 
 
-def measure(seeds: int = 3, intervals: int = 120, epochs: int = training.FAST.epochs) -> dict[str, Any]:
-    """Return how the margin does with a trained model, as it is and too optimistic, and without a margin."""
+def measure(seeds: int = 6, intervals: int = 168, epochs: int = training.FAST.epochs) -> dict[str, Any]:
+    """Return how the margin does with a trained model, as it is and too optimistic, and what else there is."""
     torch.set_num_threads(1)
-    good = trained(epochs)
-    setups = {"trained_model": Setup(model=Trained(good))}
-    setups["trained_without_margin"] = Setup(model=Trained(good), adapts=False)
-    setups["trained_fixed_qos_margin"] = Setup(model=Trained(good), adapts=False, qos_margin=0.1)
-    setups["optimistic_model"] = Setup(model=Trained(scaled(good, OPTIMISM)))
-    return compared(setups, range(1000, 1000 + seeds), intervals)
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(*map(int, sys.argv[1:])), indent=2))
+    network = trained(epochs)
+    good, optimistic = Trained(network), Trained(scaled(network, OPTIMISM))
+    setups = {
+        "good_model": Setup(model=good),
+        "good_model_one_for_all_loads": Setup(model=good, settings=ONE_FOR_ALL_LOADS),
+        "good_without_margin": Setup(model=good, adapts=False),
+        "good_fixed_qos_margin": Setup(model=good, adapts=False, qos_margin=0.1),
+        "optimistic_model": Setup(model=optimistic),
+        "optimistic_model_one_for_all_loads": Setup(model=optimistic, settings=ONE_FOR_ALL_LOADS),
+        "optimistic_without_margin": Setup(model=optimistic, adapts=False),
+    }
+    return {**compared(setups, range(1000, 1000 + seeds), intervals), "seeds": seeds, "intervals": intervals}

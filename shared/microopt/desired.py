@@ -13,7 +13,7 @@ from microopt.bus import Bus
 from microopt.errors import ConfigError, InvalidMessageError
 from microopt.explain import explain
 from microopt.ids import slice_id
-from microopt.specs import Margin, ModelRoute, PoolSpec, Route, SliceSpec
+from microopt.specs import Margin, ModelRoute, PoolSpec, Route, SliceSpec, key_of
 
 T = TypeVar("T")
 
@@ -113,7 +113,19 @@ async def get(bus: Bus, kind: type[T], key: str) -> T | None:
         entry = await kv.get(key)
     except (KeyNotFoundError, InvalidKeyError):
         return None
-    return codec.decode(entry.value or b"", kind, origin=f"{bucket}/{key}")
+    return value_of(entry.value or b"", kind, bucket, key)
+
+
+def value_of(data: bytes, kind: type[T], bucket: str, key: str) -> T:
+    """Return what an entry of a bucket says.
+
+    Raises:
+        InvalidMessageError: it is no `kind`, or of another key than it stands under.
+    """
+    value = codec.decode(data, kind, origin=f"{bucket}/{key}")
+    if key_of(value) not in (None, key):
+        raise InvalidMessageError(f"{bucket}/{key}: is of {key_of(value)!r}, but stands under {key!r}")
+    return value
 
 
 async def get_all(bus: Bus, kind: type[T]) -> tuple[dict[str, T], list[str]]:

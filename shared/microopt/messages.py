@@ -27,6 +27,7 @@ Text = Annotated[str, Meta(max_length=2_000)]
 
 Quality = Literal["complete", "partial", "missing"]
 Status = Literal["optimal", "feasible", "infeasible"]
+Fallback = Literal["", "last", "peak", "force"]
 ActuationState = Literal["applied", "verified", "effective", "ineffective", "refused", "failed"]
 
 _WEIGHT_TOLERANCE = 1e-6
@@ -316,7 +317,7 @@ class Assurance(Message, frozen=True, tag="microopt.assurance.v1"):
     is the share of the user-time in `known_slots` of `slots` that missed the QoS threshold, and `users_slots` that
     user-time. `asked_threshold` is the degradation threshold that optimizers were asked for. Costs are by the
     pool's weights; `peak_cost` is Peak-alloc's, where the slice has one. `expected_degradation` is the slice
-    model's.
+    model's. `fallback` is the allocation's: what stood in for `optimizer`, or held it back, where something did.
     """
 
     slice: SliceId
@@ -335,6 +336,7 @@ class Assurance(Message, frozen=True, tag="microopt.assurance.v1"):
     slots: Annotated[int, Meta(ge=0)] = 0
     known_slots: Annotated[int, Meta(ge=0)] = 0
     peak_cost: Quantity | None = None
+    fallback: Fallback = ""
 
     @property
     def message_id(self) -> str:
@@ -364,7 +366,7 @@ class Allocation(Message, frozen=True, tag="microopt.allocation.v1"):
     reason: Text = ""
     answered: Values = {}
     changes: tuple[Text, ...] = ()
-    fallback: Literal["", "last", "peak", "force"] = ""
+    fallback: Fallback = ""
     problem: Text = ""
     asked_threshold: Ratio | None = None
 

@@ -11,6 +11,7 @@ from nats.js.errors import KeyWrongLastSequenceError, NotFoundError
 
 from microopt import codec, streams
 from microopt.bus import Bus
+from microopt.desired import value_of
 from microopt.errors import ConfigError, InvalidMessageError, MicrooptError
 from microopt.routes import content, rolled_back
 from microopt.specs import Route
@@ -132,7 +133,7 @@ def _revision(pool: str, message: RawStreamMsg) -> Revision:
     if OPERATION in headers or MARKER in headers:
         return Revision(pool, number, at=message.time)
     try:
-        route = codec.decode(message.data or b"", Route, origin=f"{streams.ROUTES}/{pool}")
+        route = value_of(message.data or b"", Route, streams.ROUTES, pool)
     except InvalidMessageError as error:
         return Revision(pool, number, at=message.time, error=str(error))
     return Revision(pool, number, route, at=message.time)

@@ -105,6 +105,14 @@ def canary_slices(route: Route, slices: Iterable[str]) -> list[str]:
     return sorted(s for s in slices if canary and s not in route.exceptions and canary.has(s))
 
 
+def continued(route: Route, before: Route | None) -> Route:
+    """Return the route with its canary going on where `before` has the same one, whose intervals count already."""
+    running = before.canary if before else None
+    if running and route.canary == replace(running, since=None):
+        return replace(route, canary=running)
+    return route
+
+
 def promoted(route: Route) -> Route:
     """Return the route with its canary active.
 
@@ -136,19 +144,45 @@ def with_mode(route: Route, mode: Mode, slices: Collection[str] = ()) -> Route:
     return replace(route, mode=pool_mode, modes=modes)
 
 
+def frozen(route: Route, mode: Mode, slices: Collection[str] = ()) -> Route:
+    """Return the route with `mode`, one of `FROZEN`, for single slices, or for the pool.
+
+    Raises:
+        ConfigError: nothing is applied to pool or slice: unfrozen, answers would be, as they never were.
+    """
+    for what, now in _modes(route, slices):
+        if now == "recommend":
+            option = "".join(f" --slice {s}" for s in slices)
+            raise ConfigError(
+                f"{what} is only recommended for, and `microopt unfreeze` would apply answers to it; to hold what "
+                f"is in force all the same: `microopt route mode {route.pool} {mode}{option}`"
+            )
+    return with_mode(route, mode, slices)
+
+
 def unfrozen(route: Route, slices: Collection[str] = ()) -> Route:
     """Return the route with `apply` in place of `frozen` or `no-shrink`.
+
+    A slice that was frozen by itself follows its pool again, which may be frozen, too: the one freeze is not the
+    other. Only of a pool's freeze a slice is excepted.
 
     Raises:
         ConfigError: pool or slice is not frozen.
     """
-    asked = [(f"slice {s}", route.mode_of(s)) for s in slices] or [(f"pool {route.pool}", route.mode)]
     own = [s for s, mode in sorted(route.modes.items()) if mode in FROZEN]
-    for what, mode in asked:
+    for what, mode in _modes(route, slices):
         if mode not in FROZEN:
             also = f"; of its slices, {', '.join(own)} are: name them with --slice" if own and not slices else ""
             raise ConfigError(f"{what} is not frozen: its mode is {mode}{also}")
-    return with_mode(route, "apply", slices)
+    if not slices:
+        return with_mode(route, "apply")
+    freed = replace(route, modes={s: m for s, m in route.modes.items() if s not in slices})
+    excepted = [s for s in slices if s not in route.modes]
+    return with_mode(freed, "apply", excepted) if excepted else freed
+
+
+def _modes(route: Route, slices: Collection[str]) -> list[tuple[str, Mode]]:
+    return [(f"slice {s}", route.mode_of(s)) for s in slices] or [(f"pool {route.pool}", route.mode)]
 
 
 def rolled_back(former: Route) -> Route:

@@ -15,11 +15,10 @@ from nats.aio.msg import Msg
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
-from microopt import codec
 from microopt.bus import Bus
-from microopt.errors import InvalidMessageError, MicrooptError
+from microopt.desired import value_of
+from microopt.errors import MicrooptError
 from microopt.pull import REOPEN_WAIT_S, Origin, Puller
-from microopt.specs import key_of
 
 WatchHandler = Callable[[str, Any], Awaitable[None]]
 """Called with the key and its value, or None when it was deleted; the same value may come again."""
@@ -124,8 +123,4 @@ class Watcher:
         headers = message.headers or {}
         if OPERATION in headers or MARKER in headers:
             return None
-        origin = f"{self._watch.bucket}/{key}"
-        value = codec.decode(message.data or b"", self._watch.kind, origin=origin)
-        if key_of(value) not in (None, key):
-            raise InvalidMessageError(f"{origin}: is of {key_of(value)!r}, but stands under {key!r}")
-        return value
+        return value_of(message.data or b"", self._watch.kind, self._watch.bucket, key)

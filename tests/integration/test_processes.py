@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 import microopt_actuator.__main__
 import microopt_collector.__main__
@@ -432,6 +433,40 @@ async def test_apply_puts_a_file_in_force_and_a_check_writes_nothing(microopt, b
     assert err.startswith("microopt: slices.yaml: slices/1-000001: unknown key 'flooor'; did you mean 'floor'?")
 
 
+async def test_apply_tells_what_it_ends_and_lets_the_same_canary_go_on(microopt, bus, tmp_path):
+    file = tmp_path / "slices.yaml"
+    canary = FILE.replace("shadows: [peak]", "canary: {optimizer: peak, share: 1.0}")
+    file.write_text(canary)
+    await microopt("apply", "slices.yaml")
+    began = await desired.get(bus, Route, "edge")
+    since = datetime(2026, 1, 1, tzinfo=UTC)  # as the auditor notes it
+    running = replace(began, canary=replace(began.canary, since=since))
+    await bus.put_spec(streams.ROUTES, "edge", running)
+    told = "slices.yaml applied: 1 pools, 1 slices, 1 routes\n"
+    assert await microopt("apply", "slices.yaml") == (0, told, "")
+    assert await desired.get(bus, Route, "edge") == running
+    await bus.put_spec(streams.ROUTES, "edge", replace(running, mode="frozen"))
+    file.write_text(FILE)
+    changes = "edge: shadow + peak; canary peak ended; mode frozen → apply\n"
+    assert await microopt("apply", "slices.yaml") == (0, told + changes, "")
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        ("edga: {active: microopt}", "unknown pool 'edga'; pools: edge"),
+        ("edge: {active: microopt, modes: {1-00000a: frozen}}", "unknown slice 1-00000a in pool edge"),
+        ("edge: {active: microopt, canary: {optimizer: microopt, share: 1.0}}", "microopt is active already"),
+    ],
+)
+async def test_a_route_of_what_does_not_exist_is_not_applied(microopt, bus, tmp_path, route, said):
+    (tmp_path / "slices.yaml").write_text(FILE.replace("edge: {active: microopt, shadows: [peak]}", route))
+    status, out, err = await microopt("apply", "slices.yaml")
+    assert (status, out) == (1, "")
+    assert said in err
+    assert await desired.get_all(bus, Route) == ({}, [])
+
+
 @pytest.fixture
 async def peak_alive(broker, bus):
     """Announce the optimizer `peak`, so that nobody is warned that it is away."""
@@ -463,7 +498,7 @@ async def test_a_route_is_set_and_shown_and_an_unknown_pool_is_refused_with_thos
         )
     await bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active="microopt", shadows=("peak", "atlas")))
     changed = await microopt("route", "set", "edge", "peak", "--reason", "a test")
-    assert changed == (0, "edge: microopt → peak\n", "")
+    assert changed == (0, "edge: microopt → peak; shadow − peak\n", "")
     status, out, _ = await microopt("route", "show")
     assert status == 0
     assert out.startswith("edge: active peak; shadows atlas; changed 20")
@@ -478,8 +513,8 @@ async def test_a_route_that_cannot_be_read_is_shown_as_such_and_can_be_set_anew(
     assert status == 0
     assert "routes/edge: not a valid Route" in err
     status, _, err = await microopt("route", "set", "edge", "No Name")
-    assert status == 1
-    assert err.startswith("microopt: outgoing Route: not a valid Route: ")
+    assert status == 2
+    assert "'No Name' is no optimizer's name" in err
     assert await microopt("route", "set", "edge", "peak") == (0, "edge: no optimizer → peak\n", "")
 
 

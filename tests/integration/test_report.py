@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from microopt import streams, subjects
 from microopt.agent import Agent
 from microopt.cli import main
+from microopt.errors import TemporaryError
 from microopt.messages import (
     Actuation,
     Allocation,
@@ -273,6 +274,28 @@ async def test_an_answer_that_its_deadline_cut_short_is_told_from_one_that_chang
     assert "with a deadline of 80 s in place of 8 s it is bit-exact" in done.output
 
 
+async def test_without_an_answer_at_the_larger_deadline_the_difference_is_shown(bus, broker, microopt, asked):
+    """Another version may differ, also where it has no answer when it is asked once more."""
+    moody = Agent("optimizer-moody")
+    steady = await answer(bus, asked.problem, "microopt", "shadow")
+
+    @moody.endpoint("moody", subjects.optimize("moody"), Problem)
+    async def solve(problem, _):
+        if problem.deadline_s > 8.0:
+            raise TemporaryError("too much to do")
+        return replace(steady.solution, optimizer="moody", slices=steady.solution.slices[:1])
+
+    former = replace(steady.solution, optimizer="moody", version="0.0.0")
+    await bus.publish(replace(steady, optimizer="moody", solution=former))
+    async with running(moody, broker.url):
+        await solved(bus, asked.problem, "moody")
+        done = await microopt("replay", "edge", "--optimizer", "moody")
+    assert done.exit_code == 0, done.output
+    assert "differs from moody's recorded answer" in done.output
+    assert "with a deadline of 80 s it gave no answer" in done.output
+    assert "0 bit-exact, 1 otherwise, 0 with nothing to compare" in done.output
+
+
 async def test_a_replay_by_nobody_says_who_is_missing(microopt, asked):
     done = await microopt("replay", "edge", "--optimizer", "atlas")
     assert done.exit_code == 1
@@ -374,3 +397,31 @@ async def test_a_pool_without_anything_says_so(microopt, specs):
     assert "no answers to compare" in (await microopt("scorecard", "edge")).output
     assert "no assurances yet: is the auditor running?" in (await microopt("ledger", "edge")).output
     assert "no answer of microopt is kept: prices are unknown" in (await microopt("prices", "edge")).output
+
+
+async def test_what_others_wrote_stays_on_its_line_and_harms_no_terminal(bus, microopt, in_force, asked):
+    event = Event(pool="edge", kind="held", at=INTERVAL.start, slice="1", reason="Traceback:\n\x1b[2J  line 1")
+    await bus.publish(event)
+    done = await microopt("explain", "1")
+    assert "held: Traceback:\\n\\x1b[2J  line 1" in done.output
+    assert "\x1b" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("whatif", "1", "--users", "nan"), "Invalid value for '--users': nan is no number"),
+        (("whatif", "1", "--users", "-1"), "Invalid value for '--users'"),
+        (("whatif", "1", "--qos-threshold", "1e300"), "Invalid value for '--qos-threshold'"),
+        (("whatif", "1", "--degradation-threshold", "0"), "Invalid value for '--degradation-threshold'"),
+        (("whatif", "1", "--degradation-threshold", "1"), "Invalid value for '--degradation-threshold'"),
+        (("whatif", "1", "--optimizer", "*"), "'*' is no optimizer's name"),
+        (("replay", "edge", "--optimizer", "a.b"), "'a.b' is no optimizer's name"),
+        (("ledger", "edge", "--against", "Peak"), "'Peak' is no optimizer's name"),
+        (("ledger", "edge", "--days", "0"), "Invalid value for '--days'"),
+    ],
+)
+async def test_an_option_that_makes_no_sense_is_named(microopt, specs, words, said):
+    done = await microopt(*words)
+    assert done.exit_code == 2
+    assert said in done.output

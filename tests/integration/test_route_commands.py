@@ -125,8 +125,16 @@ async def test_each_part_of_a_route_is_changed_by_itself(changed, standing):
     assert await changed("route", "set", "edge", "two") == [
         "edge: one → two",
         "  slice 1-000002 keeps its exception: two",
+        "  the pool's mode stays frozen",
     ]
     assert await changed("route", "fallback", "edge") == ["edge: fallbacks peak, two → -"]
+
+
+async def test_a_swap_tells_what_else_it_ends(changed):
+    await changed("route", "set", "edge", "one")
+    await changed("route", "shadow", "edge", "two", "peak")
+    await changed("route", "canary", "edge", "two", "--share", "100%")
+    assert await changed("route", "set", "edge", "two") == ["edge: one → two; shadow − two; canary two ended"]
 
 
 async def test_frozen_slices_are_freed_by_name_or_with_the_pool(changed, refused, standing):
@@ -140,6 +148,20 @@ async def test_frozen_slices_are_freed_by_name_or_with_the_pool(changed, refused
     assert await changed("unfreeze", "edge", "--slice", "2") == ["edge: slice 2: mode - → apply"]
     await changed("unfreeze", "edge")
     assert await standing() == Route(pool="edge", active="one")
+
+
+async def test_a_freeze_of_a_slice_and_one_of_its_pool_are_lifted_apart(changed, refused, standing):
+    await changed("route", "set", "edge", "one")
+    await changed("freeze", "edge", "--slice", "2", "--reason", "fault 4711")
+    await changed("freeze", "edge", "--shrink-only", "--reason", "concert")
+    assert await changed("unfreeze", "edge", "--slice", "2") == [
+        "edge: slice 2: mode frozen → -",
+        "  slice 2 follows its pool: no-shrink",
+    ]
+    assert (await standing()).mode_of("2") == "no-shrink"
+    await changed("route", "mode", "edge", "recommend")
+    assert "pool edge is only recommended for" in await refused("freeze", "edge")
+    assert await changed("route", "mode", "edge", "frozen") == ["edge: mode recommend → frozen"]
 
 
 async def test_a_canary_is_started_grown_and_promoted(changed, standing):
@@ -165,6 +187,25 @@ async def test_a_canary_is_started_grown_and_promoted(changed, standing):
     out = await changed("route", "promote", "edge", "--reason", "as good, and cheaper")
     assert out == ["edge: active one → two; canary two ended"]
     assert await standing() == Route(pool="edge", active="two")
+
+
+async def test_an_exception_that_takes_a_canarys_last_slice_is_told(changed):
+    await changed("route", "set", "edge", "one")
+    await changed("route", "canary", "edge", "two", "--slice", "2")
+    assert await changed("route", "set", "edge", "peak", "--slice", "2") == [
+        "edge: slice 2: - → peak",
+        "  the canary two is left without a slice: it is not judged",
+    ]
+
+
+async def test_a_canary_is_told_of_slices_that_it_is_not_asked_for(changed):
+    await changed("route", "set", "edge", "one")
+    await changed("freeze", "edge", "--slice", "2")
+    out = await changed("route", "canary", "edge", "two", "--slice", "2", "--slice", "1-000001")
+    assert out[1:] == [
+        "  2 of 3 slices: 1-000001, 2",
+        "  not asked for slices whose mode is frozen or recommend: 2",
+    ]
 
 
 async def test_a_rollback_ends_a_canary_and_undoes_a_swap(changed, refused, standing, bus):
@@ -208,6 +249,21 @@ async def test_a_route_that_was_removed_or_spoilt_comes_back(changed, standing, 
     ]
 
 
+async def test_the_history_of_a_removed_or_spoilt_route_is_shown(changed, refused, bus):
+    await changed("route", "set", "edge", "one", "--reason", "first")
+    kv = await bus.js.key_value(streams.ROUTES)
+    await kv.delete("edge")
+    assert "pool edge has no route" in await refused("route", "show", "edge")
+    out = await changed("route", "show", "edge", "--history")
+    assert out[0] == "edge: its route was removed; to bring one back: `microopt route rollback edge`"
+    assert out[1].endswith("UTC: removed")
+    assert out[2].endswith("new: active one; first")
+    await kv.put("edge", b"junk")
+    out = await changed("route", "show", "edge", "--history")
+    assert out[0].startswith("routes/edge: not a valid Route")
+    assert len(out) == 4
+
+
 async def test_show_tells_all_of_a_route_and_its_history(changed, bus):
     await changed("route", "set", "edge", "one", "--reason", "first")
     await changed("route", "shadow", "edge", "two")
@@ -239,6 +295,13 @@ async def test_show_tells_all_of_a_route_and_its_history(changed, bus):
     assert len([line for line in await changed("route", "show") if not line.startswith(" ")]) == 2
 
 
+async def test_a_route_that_stands_under_another_pools_name_is_not_built_upon(bus, pools, refused):
+    """No agent takes it, so that whatever is written on top of it would freeze or swap nothing."""
+    await bus.put_spec(streams.ROUTES, "edge", Route(pool="core", active="one"))
+    assert "routes/edge: is of 'core', but stands under 'edge'" in await refused("freeze", "edge")
+    assert "routes/edge: is of 'core', but stands under 'edge'" in await refused("route", "show", "edge")
+
+
 async def test_what_is_so_already_is_not_written_again(changed, bus):
     await changed("route", "set", "edge", "one")
     number = await revision(bus)
@@ -267,7 +330,8 @@ async def test_what_is_so_already_is_not_written_again(changed, bus):
             "criteria: Expected `float` > 0.0",
         ),
         (("route", "canary", "edge", "one", "--share", "100%"), "pool edge: one is active already"),
-        (("route", "shadow", "edge", "No Name"), "outgoing Route: not a valid Route"),
+        (("route", "shadow", "edge", "No Name"), "'No Name' is no optimizer's name; write small letters"),
+        (("route", "set", "edge", "a.b"), "'a.b' is no optimizer's name"),
         (("route", "promote", "edge"), "pool edge has no canary"),
     ],
 )

@@ -19,3 +19,9 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[st
         ).rstrip()
         for row in clean
     ]
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return names in a row, the first `most` of them and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

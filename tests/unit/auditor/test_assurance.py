@@ -181,3 +181,8 @@ def test_a_thousand_slices_with_a_slot_each_second_are_cheap(make_allocation, te
             book.see(slot, SLA)
     assert all(book.due(START_MS + 10_000.0)[0].known == 10 for book in books)
     assert time.process_time() - began_s < 5.0  # of the ten seconds in which they come
+
+
+def test_an_assurance_says_that_something_stood_in(outcome, make_allocation):
+    assert outcome().fallback == ""
+    assert outcome(allocations=[(make_allocation(fallback="peak"), EARLY)]).fallback == "peak"

@@ -125,6 +125,15 @@ def test_intervals_in_which_the_canary_did_not_rule_are_not_its(evidence):
     assert "unfulfilled 0 of 4" in judgement.reason
 
 
+def test_slas_that_were_missed_under_a_stand_in_are_not_the_canarys(evidence):
+    found = evidence()
+    for n in range(2):
+        found.see(assurance(n, "1", "NOT_FULFILLED", fallback="peak"), ROUTE)
+    judgement = judge(ROUTE, found)
+    assert judgement.promote
+    assert "unfulfilled 0 of 6 = 0 (limit 0.1): kept" in judgement.reason
+
+
 def test_a_canary_that_never_ruled_is_not_promoted(evidence):
     found = evidence()
     for n in range(4):

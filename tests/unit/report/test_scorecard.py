@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from microopt_optimizer.report.figures import question, reply
 from microopt_optimizer.report.pool_text import scorecard_lines
-from microopt_optimizer.report.scorecard import realities, scorecard
+from microopt_optimizer.report.scorecard import realities, scorecard, stood_in
 
 
 @pytest.fixture
@@ -87,6 +87,15 @@ def test_degradation_is_the_checks_word_and_above_is_by_the_threshold_that_was_a
     assert one.above == pytest.approx(2 / 3)
 
 
+def test_what_the_router_takes_for_rounding_is_not_above(score, make_asked, make_answer):
+    """An optimum lies at its threshold, and two workers do not sum in the same order."""
+    asked = make_asked(threshold=0.1)
+    values = {"1": (10.0, 500.0), "2": (10.0, 500.0)}
+    expected = {"1": 0.1 + 1e-9, "2": 0.1001}
+    card = score([asked], [make_answer(asked, "one", values, role="active", expected=expected)])
+    assert of(card, "one").above == 0.5
+
+
 def test_without_checks_nothing_is_said_of_degradation(score, make_asked, make_answer):
     asked = make_asked()
     one = of(score([asked], [make_answer(asked, "one", {"1": (10.0, 500.0)}, role="active")]), "one")
@@ -100,6 +109,25 @@ def test_failures_and_absences_are_counted_apart(score, make_asked, make_answer)
     answers += [make_answer(asked[0], "two", values), make_answer(asked[1], "two", error="no answer within 1 s")]
     two = of(score(asked, answers), "two")
     assert (two.answers, two.failures, two.absent) == (1, 1, 1)
+
+
+def test_who_was_asked_and_never_heard_of_is_listed(score, make_asked, make_answer):
+    asked = [make_asked(n, shadows=("mute",)) for n in range(3)]
+    values = {"1": (10.0, 500.0), "2": (10.0, 500.0)}
+    card = score(asked, [make_answer(one, "one", values, role="active") for one in asked])
+    mute = of(card, "mute")
+    assert (mute.answers, mute.failures, mute.absent, mute.cost) == (0, 0, 3, None)
+    assert card.compared == ("one",)
+    [row] = [line.split() for line in scorecard_lines(card) if line.startswith("mute")]
+    assert row[:5] == ["mute", "-", "0", "0", "3"]
+
+
+def test_reality_is_shown_of_whom_no_answer_is_kept_any_more(score, make_asked, make_assurance):
+    found = score([make_asked()], [], reality=realities([make_assurance(0, optimizer="old", realised=0.1)]))
+    [row] = [line for line in scorecard_lines(found) if line.startswith("old")]
+    assert row.split()[1] == "former"
+    assert row.endswith("100.0 % of 1")
+    assert "no answers to compare" in list(scorecard_lines(found))
 
 
 def test_a_shadow_that_may_still_answer_is_not_absent(make_asked, make_answer):
@@ -150,6 +178,19 @@ def test_reality_weighs_intervals_by_user_time_and_leaves_unknown_ones_out(make_
     assert found["one"].realised == pytest.approx((0.1 * 30 + 0.3 * 10) / 40)
     assert (found["one"].fulfilled, found["one"].judged, found["one"].unknown) == (0.5, 2, 1)
     assert found["two"].realised == 0.5
+
+
+def test_what_stood_in_or_was_held_by_a_mode_is_nobodys_reality(make_assurance):
+    """An allocation names whom it is routed to also where Peak-alloc stood in, as that one had no answer."""
+    found = [
+        make_assurance(0, realised=0.05),
+        make_assurance(1, realised=0.9, status="NOT_FULFILLED", fallback="peak"),
+        make_assurance(2, realised=0.9, status="NOT_FULFILLED", fallback="force"),
+        make_assurance(3, realised=0.9, status="NOT_FULFILLED", fallback="last"),
+        make_assurance(3, realised=0.05, epoch=2),
+    ]
+    assert (realities(found)["one"].fulfilled, realities(found)["one"].judged) == (1.0, 2)
+    assert stood_in(found) == 2
 
 
 def test_of_two_words_on_an_interval_the_later_epoch_counts(make_assurance):

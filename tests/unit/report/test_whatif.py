@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from microopt.errors import ConfigError
 from microopt.messages import Interval, Traffic
-from microopt.specs import PoolSpec, Sla
+from microopt.specs import Margin, PoolSpec, Sla
 from microopt_optimizer.report.whatif import (
     Change,
     built,
@@ -38,9 +38,15 @@ def test_thresholds_change_with_the_margins_that_are_in_force(problem, spec):
     assert one_of(asked, "1").sla.degradation_threshold == pytest.approx(0.16)
 
 
+def test_the_margin_on_the_qos_is_the_one_that_was_learned_in_place_of_the_slices_own(problem, spec):
+    slices = [replace(one, sla=spec.sla.tightened(-0.05)) for one in problem.slices[:1]]
+    asked = changed(replace(problem, slices=slices), "1", Change(qos_threshold=5.0), spec)
+    assert one_of(asked, "1").sla.qos_threshold == pytest.approx(4.75)
+
+
 def test_a_qos_of_which_less_is_better_is_tightened_downwards(problem, spec):
     low = replace(spec.sla, higher_is_better=False)
-    slices = [replace(one, sla=replace(one.sla, higher_is_better=False)) for one in problem.slices]
+    slices = [replace(problem.slices[0], sla=low.tightened(0.1))]
     asked = changed(replace(problem, slices=slices), "1", Change(qos_threshold=5.0), replace(spec, sla=low))
     assert one_of(asked, "1").sla.qos_threshold == pytest.approx(4.5)
 
@@ -85,9 +91,10 @@ def test_an_optimizer_that_leaves_the_slice_out_is_named(problem, make_asked, ma
 def test_without_a_problem_one_is_built_from_spec_forecast_and_margin(spec, problem, make_forecast):
     pool = PoolSpec(pool="edge", resources=problem.resources)
     interval = Interval(make_forecast().interval.start, 3600.0)
-    made = built(pool, spec, make_forecast("1", users=2.0), interval, 0.06, None)
+    margin = Margin(slice="1", degradation_threshold=0.06, qos_margin=-0.05)
+    made = built(pool, spec, make_forecast("1", users=2.0), interval, margin, None)
     one = one_of(made, "1")
-    assert (one.sla.qos_threshold, one.sla.degradation_threshold) == (pytest.approx(4.4), 0.06)
+    assert (one.sla.qos_threshold, one.sla.degradation_threshold) == (pytest.approx(3.8), 0.06)
     assert one.traffic == Traffic((2.0,), (1.0,))
     assert built(pool, spec, None, interval, None, 5.0).slices[0].traffic.mean == 5.0
     with pytest.raises(ConfigError, match="give --users"):

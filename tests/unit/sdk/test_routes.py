@@ -108,6 +108,26 @@ def test_what_is_applied_again_follows_the_pools_next_mode():
     assert again == frozen
 
 
+def test_a_slice_that_was_frozen_by_itself_follows_its_pool_again():
+    concert = routes.with_mode(routes.with_mode(ROUTE, "frozen", ["1"]), "no-shrink")
+    freed = routes.unfrozen(concert, ["1"])
+    assert [freed.mode_of(s) for s in ("1", "2")] == ["no-shrink", "no-shrink"]
+    excepted = routes.unfrozen(freed, ["1"])
+    assert [excepted.mode_of(s) for s in ("1", "2")] == ["apply", "no-shrink"]
+    advised = routes.with_mode(routes.with_mode(ROUTE, "frozen", ["1"]), "recommend")
+    assert routes.unfrozen(advised, ["1"]).mode_of("1") == "recommend"
+
+
+def test_what_is_only_recommended_for_is_not_frozen_and_so_not_applied_by_unfreezing():
+    pool = routes.with_mode(ROUTE, "recommend")
+    said = r"pool edge is only recommended for, .* `microopt route mode edge frozen`$"
+    with pytest.raises(ConfigError, match=said):
+        routes.frozen(pool, "frozen")
+    with pytest.raises(ConfigError, match=r"slice 2 is only .* `microopt route mode edge no-shrink --slice 2`$"):
+        routes.frozen(pool, "no-shrink", ["2"])
+    assert routes.frozen(routes.with_mode(ROUTE, "recommend", ["1"]), "frozen").mode == "frozen"
+
+
 def test_what_is_not_frozen_cannot_be_unfrozen():
     with pytest.raises(ConfigError, match=r"pool edge is not frozen: its mode is recommend$"):
         routes.unfrozen(routes.with_mode(ROUTE, "recommend"))

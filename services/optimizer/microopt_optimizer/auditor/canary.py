@@ -69,7 +69,8 @@ class Evidence:
             return
         if assurance.status != "UNKNOWN" and is_canarys(route, assurance.slice):
             held = assurance.status == "FULFILLED"
-            self.fulfilled[assurance.slice, assurance.interval.start] = assurance.optimizer, held
+            ruled = "" if assurance.fallback else assurance.optimizer  # nobody's, where something stood in
+            self.fulfilled[assurance.slice, assurance.interval.start] = ruled, held
 
 
 def _is_before(canary: Canary, time: datetime) -> bool:

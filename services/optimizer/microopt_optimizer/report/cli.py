@@ -1,13 +1,16 @@
 """The commands that operators and researchers read with."""
 
+import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
 
 from microopt.cli.connection import with_bus
+from microopt.cli.names import optimizer_name
+from microopt.cli.table import printable
 from microopt.errors import ConfigError
 from microopt.ids import slice_id
 from microopt_optimizer.report import gathering, gathering_slice
@@ -20,19 +23,32 @@ from microopt_optimizer.report.whatif_text import whatif_lines
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 
+MOST: Final = 1e9
+"""More than any slice has; with a margin on top messages still take it."""
+
+
+def _known(_: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse NaN, which lies in no range and out of none."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number", param=parameter)
+    return value
+
 
 def _print(report: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
         return
     for line in lines(report):
-        click.echo(line)
+        click.echo(printable(line))  # reasons and errors are what others wrote
 
 
 @click.command()
 @click.argument("pool")
 @click.option("--since", default="24h", show_default=True, metavar="TIME", help="24h, 7d, a date, or a time.")
-@click.option("--optimizer", "compared", multiple=True, help="Compare only these; may be repeated.")
+@click.option(
+    "--optimizer", "compared", multiple=True, type=optimizer_name, metavar="NAME",
+    help="Compare only these; may be repeated.",
+)  # fmt: skip
 @JSON
 def scorecard(pool: str, since: str, compared: tuple[str, ...], as_json: bool) -> None:
     """Compare all optimizers of POOL, active or shadow, on identical inputs."""
@@ -47,7 +63,10 @@ def scorecard(pool: str, since: str, compared: tuple[str, ...], as_json: bool) -
 @click.command()
 @click.argument("pool")
 @click.option("--days", type=click.IntRange(1, 366), default=30, show_default=True, help="Today is one of them.")
-@click.option("--against", metavar="OPTIMIZER", help="Compare with it instead of the one that was active before.")
+@click.option(
+    "--against", type=optimizer_name, metavar="OPTIMIZER",
+    help="Compare with it instead of the one that was active before.",
+)  # fmt: skip
 @JSON
 def ledger(pool: str, days: int, against: str | None, as_json: bool) -> None:
     """Show by day what POOL cost and saved, and which SLAs were broken."""
@@ -58,7 +77,7 @@ def ledger(pool: str, days: int, against: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("pool")
-@click.option("--optimizer", required=True, metavar="NAME", help="Who is asked again.")
+@click.option("--optimizer", required=True, type=optimizer_name, metavar="NAME", help="Who is asked again.")
 @click.option("--since", metavar="TIME", help="Since when: 1h, 7d, a date, or a time.  [default: 1h]")
 @click.option("--problem", metavar="ID", help="Only this problem, however old.")
 @JSON
@@ -86,14 +105,21 @@ def explain(slice_: str, epoch: int | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("slice_", metavar="SLICE")
-@click.option("--qos-threshold", type=click.FloatRange(0.0, min_open=True), help="The SLA's, before its margin.")
+@click.option(
+    "--qos-threshold", type=click.FloatRange(0.0, MOST, min_open=True), callback=_known,
+    help="The SLA's, before its margin.",
+)  # fmt: skip
 @click.option(
     "--degradation-threshold",
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    callback=_known,
     help="The SLA's, before its margin.",
 )
-@click.option("--users", type=click.FloatRange(0.0), help="So many in every slot, instead of the forecast.")
-@click.option("--optimizer", metavar="NAME", help="Who is asked.  [default: the active one]")
+@click.option(
+    "--users", type=click.FloatRange(0.0, MOST), callback=_known,
+    help="So many in every slot, instead of the forecast.",
+)  # fmt: skip
+@click.option("--optimizer", type=optimizer_name, metavar="NAME", help="Who is asked.  [default: the active one]")
 @JSON
 def whatif(
     slice_: str,

@@ -1,6 +1,7 @@
 """An explanation as lines that are read in ten seconds."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 from microopt_optimizer.report.explained import Explanation, Given, Load, Scarce, Wanted
@@ -12,16 +13,22 @@ _FALLBACKS: Final = {
     "peak": "no routed optimizer's answer could be used: Peak-alloc stands in",
     "force": "its mode holds what is in force",
 }
+_STOOD_IN: Final = {
+    "last": "the last good allocation, which stood in",
+    "peak": "Peak-alloc, which stood in",
+    "force": "what a mode held",
+}
 
 
 def explain_lines(one: Explanation) -> Iterator[str]:
     """Yield an explanation's lines."""
     yield (
-        f"slice {one.slice}, pool {one.pool}: {moment(one.start)} to {clock(one.end)} UTC, epoch {one.epoch} "
-        f"by {one.optimizer}: {one.status}, cost {number(one.cost)}"
+        f"slice {one.slice}, pool {one.pool}: {moment(one.start)} to {clock(one.end, one.start)} UTC, "
+        f"epoch {one.epoch} {'routed to' if one.fallback else 'by'} {one.optimizer}: {one.status}, "
+        f"cost {number(one.cost)}"
     )
     for name, lines in (
-        ("expected", _load(one.load)),
+        ("expected", _load(one.load, one.start)),
         ("asked", _wanted(one.wanted)),
         ("gets", (_given(given) for given in one.given)),
         ("because", _because(one)),
@@ -37,7 +44,7 @@ def explain_lines(one: Explanation) -> Iterator[str]:
             label = ""
 
 
-def _load(load: Load | None) -> Iterator[str]:
+def _load(load: Load | None, near: datetime) -> Iterator[str]:
     if load is None:
         return
     raised = (
@@ -45,7 +52,7 @@ def _load(load: Load | None) -> Iterator[str]:
     )
     yield (
         f"{number(load.mean, 3)} users a slot, 95 % of slots at most {number(load.upper, 3)}; "
-        f"forecast at {clock(load.made_at)} by {load.model}{raised}"
+        f"forecast at {clock(load.made_at, near)} by {load.model}{raised}"
     )
 
 
@@ -84,23 +91,32 @@ def _actuated(given: Given) -> str:
 def _because(one: Explanation) -> Iterator[str]:
     if one.fallback:
         yield _FALLBACKS.get(one.fallback, one.fallback)
-    who = "the slice model expects" if one.checked else f"{one.optimizer} expects"
-    if one.expected is None:
-        yield "nobody says what degradation is to be expected"
-    elif one.threshold_binds:
-        yield f"the threshold binds: {who} {percent(one.expected)} degradation"
-    else:
-        yield f"{who} {percent(one.expected)} degradation: the threshold does not bind"
+    yield _expectation(one)
     for given in one.given:
         if given.bound:
             yield f"{given.resource} is at its {given.bound}"
     yield from (_scarce(scarce, one.slice) for scarce in one.scarce)
     if one.reason:
-        yield f"{one.optimizer} says: {one.reason}"
+        yield f"{'the router' if one.fallback else one.optimizer} says: {one.reason}"
+
+
+def _expectation(one: Explanation) -> str:
+    """Return who expects what: of a stand-in only the slice model tells, and what is held was allocated before."""
+    if one.expected is None:
+        return "nobody says what degradation is to be expected"
+    degradation = f"{percent(one.expected)} degradation"
+    if one.fallback == "force":
+        return f"{degradation} was expected when it was allocated, for an earlier interval"
+    who = "the slice model" if one.checked or one.fallback else one.optimizer
+    if one.threshold_binds:
+        return f"the threshold binds: {who} expects {degradation}"
+    unbound = ": the threshold does not bind" if one.threshold_binds is False else ""
+    return f"{who} expects {degradation}{unbound}"
 
 
 def _scarce(scarce: Scarce, slice_: str) -> str:
-    text = f"{scarce.resource} is scarce, worth {number(scarce.price)} per {scarce.unit}"
+    worth = f", worth {number(scarce.price)} per {scarce.unit}" if scarce.price else ": not all SLAs can be held"
+    text = f"{scarce.resource} is scarce{worth}"
     if scarce.most is None:
         return text
     held = f"{number(scarce.most.value)} of {number(scarce.capacity)}"
@@ -112,7 +128,7 @@ def _guard(one: Explanation) -> Iterator[str]:
     if one.refused:
         yield f"refused the answer: {one.refused}"
     yield from one.changes
-    if one.answered_cost is not None and one.changes:
+    if one.changes and one.answered_cost not in (None, one.cost):
         yield f"cost {number(one.answered_cost)} → {number(one.cost)} by this"
     if one.mode != "apply":
         yield f"mode now: {one.mode}"
@@ -124,13 +140,14 @@ def _reality(one: Explanation) -> Iterator[str]:
         expected = (
             "" if found.expected_degradation is None else f", expected {percent(found.expected_degradation)}"
         )
-        yield f"{clock(found.interval.start)} realised {realised}{expected}: {found.status}, by {found.optimizer}"
+        who = _STOOD_IN.get(found.fallback, found.optimizer)
+        yield f"{clock(found.interval.start, one.start)} realised {realised}{expected}: {found.status}, by {who}"
 
 
 def _events(one: Explanation) -> Iterator[str]:
     for event in one.events:
         who = f" {event.optimizer}" if event.optimizer else ""
-        yield f"{clock(event.at)} {event.kind}{who}: {event.reason}"
+        yield f"{clock(event.at, one.start)} {event.kind}{who}: {event.reason}"
 
 
 def _change(one: Explanation) -> Iterator[str]:
@@ -138,7 +155,8 @@ def _change(one: Explanation) -> Iterator[str]:
         share = f" ({signed(100.0 * one.cost_a_point / one.cost)} %)" if one.cost > 0.0 else ""
         yield f"one percent point less degradation costs about {number(one.cost_a_point, 3)}{share}"
     for scarce in one.scarce:
-        yield f"one {scarce.unit} more {scarce.resource} in the pool saves {number(scarce.price, 3)}"
+        if scarce.price:
+            yield f"one {scarce.unit} more {scarce.resource} in the pool saves {number(scarce.price, 3)}"
     for given in one.given:
         if given.bound == "ceiling" and one.status == "infeasible":
             yield f"a higher ceiling of {given.resource}, or a looser SLA: it cannot be held within its bounds"

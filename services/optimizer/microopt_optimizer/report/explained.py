@@ -20,7 +20,7 @@ from microopt.messages import (
 )
 from microopt.specs import Margin, PoolSpec, SliceSpec
 from microopt_optimizer.report.figures import cost_of, users_quantile
-from microopt_optimizer.report.prices import Holder, holders
+from microopt_optimizer.report.prices import Holder, holders, savings
 
 UPPER: Final = 0.95
 EDGE: Final = 0.02
@@ -83,11 +83,11 @@ class Given(Struct, frozen=True, kw_only=True):
 
 
 class Scarce(Struct, frozen=True, kw_only=True):
-    """A capacity that binds: what a unit more is worth, and who holds most of it."""
+    """A capacity that binds: what a unit more saves, None where slices are shorted, and who holds most of it."""
 
     resource: str
     unit: str
-    price: float
+    price: float | None
     capacity: float
     most: Holder | None
 
@@ -144,14 +144,14 @@ def explain(facts: Facts, mode: str) -> Explanation:
         valid_until=allocation.valid_until,
         optimizer=allocation.optimizer,
         status=allocation.status,
-        reason=allocation.reason,
+        reason=_own_reason(allocation),
         fallback=allocation.fallback,
         mode=mode,
         load=_load(facts, asked),
         wanted=wanted,
         expected=expected,
         checked=check is not None,
-        threshold_binds=binds(expected, wanted.asked_threshold, price),
+        threshold_binds=None if allocation.fallback else binds(expected, wanted.asked_threshold, price),
         cost=cost_of(_priced(allocation.values, weights), weights),
         answered_cost=cost_of(_priced(allocation.answered, weights), weights) if allocation.answered else None,
         cost_a_point=price / 100.0 if price else None,
@@ -163,6 +163,11 @@ def explain(facts: Facts, mode: str) -> Explanation:
         events=facts.events,
         unknown=tuple(_unknown(facts)),
     )
+
+
+def _own_reason(allocation: Allocation) -> str:
+    """Return the reason of the answer: an allocation's ends with what was changed, which is told apart."""
+    return allocation.reason.removesuffix("; ".join(allocation.changes)).removesuffix("; ")
 
 
 def binds(expected: float | None, threshold: float | None, price: float | None) -> bool | None:
@@ -179,7 +184,7 @@ def scarce(facts: Facts) -> tuple[Scarce, ...]:
     solution = facts.answer.solution if facts.answer else None
     if solution is None:
         return ()
-    found = []
+    found, saved = [], savings(solution)
     for name, price in sorted(solution.capacity_prices.items()):
         if price <= 0.0 or name not in facts.allocation.values or name not in facts.pool.resources:
             continue
@@ -190,7 +195,7 @@ def scarce(facts: Facts) -> tuple[Scarce, ...]:
             Scarce(
                 resource=name,
                 unit=spec.unit,
-                price=price,
+                price=saved[name],
                 capacity=spec.capacity,
                 most=most[0] if most else None,
             )

@@ -16,7 +16,7 @@ from microopt_optimizer.report.figures import Reply, weights_of
 from microopt_optimizer.report.ledger import Ledger, Stays, former_costs, former_of, ledger
 from microopt_optimizer.report.prices import Prices, prices
 from microopt_optimizer.report.replayed import Replay, Replayed, bit_exact, replayed
-from microopt_optimizer.report.scorecard import Scorecard, compared_by_default, realities, scorecard
+from microopt_optimizer.report.scorecard import Scorecard, compared_by_default, realities, scorecard, stood_in
 from microopt_optimizer.report.words import plural
 
 MORE_TIME: Final = 10.0
@@ -58,7 +58,7 @@ async def gather_scorecard(
     _require_answers(compared, replies.found, since)
     in_order = sorted(asked.values(), key=lambda one: one.at)
     active = await active_of(bus, pool, [one.active for one in in_order])
-    notes = _notes(unreadable + wrong, replies.strangers)
+    notes = _notes(unreadable + wrong, replies.strangers, stood_in(assurances))
     return scorecard(pool, (since, now), active, asked, replies.found, realities(assurances), compared, notes)
 
 
@@ -72,12 +72,15 @@ def _require_answers(compared: Sequence[str], replies: Sequence[Reply], since: d
             )
 
 
-def _notes(unreadable: int, strangers: int) -> list[str]:
+def _notes(unreadable: int, strangers: int = 0, nobodys: int = 0) -> list[str]:
     notes = []
     if unreadable:
         notes.append(f"left out, as they cannot be read: {plural(unreadable, 'stored message')}")
     if strangers:
         notes.append(f"left out, as their problems are not kept since then: {plural(strangers, 'answer')}")
+    if nobodys:
+        intervals = plural(nobodys, "slice-interval")
+        notes.append(f"nobody's realised and fulfilled, as stood in for or held by a mode: {intervals}")
     return notes
 
 
@@ -92,7 +95,7 @@ async def gather_ledger(bus: Bus, pool: str, since: datetime, now: datetime, aga
     in_order = [one.active for one in sorted(asked.values(), key=lambda one: one.at)]
     former = against or former_of(actives) or former_of(in_order)
     costs = former_costs(asked, replies.found, former) if former else {}
-    return ledger(pool, (since, now), stays.found, former, costs, _notes(unreadable + missing + wrong, 0))
+    return ledger(pool, (since, now), stays.found, former, costs, _notes(unreadable + missing + wrong))
 
 
 async def gather_prices(bus: Bus, pool: str, now: datetime) -> Prices:
@@ -135,7 +138,7 @@ async def gather_replay(
         )
     recorded = await _recorded(bus, pool, list(found.values()), optimizer)
     done = [await _again(bus, asked, recorded.get(name), optimizer) for name, asked in found.items()]
-    return Replay(pool=pool, optimizer=optimizer, replayed=tuple(done), notes=tuple(_notes(unreadable, 0)))
+    return Replay(pool=pool, optimizer=optimizer, replayed=tuple(done), notes=tuple(_notes(unreadable)))
 
 
 async def _recorded(bus: Bus, pool: str, asked: Sequence[Asked], optimizer: str) -> dict[str, Answer]:
@@ -168,7 +171,7 @@ async def _again(bus: Bus, asked: Asked, recorded: Answer | None, optimizer: str
     try:
         longer = await reading.ask(bus, optimizer, replace(problem, deadline_s=larger_s))
     except MicrooptError as error:
-        return replace(one, error=f"with a deadline of {larger_s:g} s: {error}")
+        return replace(one, tried_deadline_s=larger_s, tried_error=str(error))
     exact = bit_exact(recorded.solution, longer)
     return replace(one, tried_deadline_s=larger_s, exact_at_deadline_s=larger_s if exact else None)
 

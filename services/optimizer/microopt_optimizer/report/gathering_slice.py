@@ -21,6 +21,7 @@ from microopt_optimizer.report.whatif import (
     interval_from,
     one_of,
     outcome,
+    shares,
     shorted,
     tightened,
 )
@@ -212,8 +213,7 @@ async def _problem(bus: Bus, spec: SliceSpec, change: Change, now: datetime) -> 
     forecast = await reading.newest(bus, Forecast, reading.subject_of(Forecast, spec.slice))
     margin = await desired.get(bus, Margin, spec.slice)
     pool = await reading.pool_of(bus, spec.pool)
-    asked_threshold = margin.degradation_threshold if margin else None
-    made = built(pool, spec, forecast, interval_from(now, spec), asked_threshold, change.users)
+    made = built(pool, spec, forecast, interval_from(now, spec), margin, change.users)
     return made, now, "its spec and last forecast, alone in its pool: no problem of it is kept"
 
 
@@ -233,9 +233,11 @@ def _remarks(spec: SliceSpec, problem: Problem, then: Outcome, tighter: Outcome)
     sla = one_of(problem, spec.slice).sla
     notes = []
     if sla != spec.sla:
+        qos_share, share = shares(sla, spec)
+        margin = qos_share - 1.0 if sla.higher_is_better else 1.0 - qos_share
         notes.append(
-            f"asked for is the SLA with its margins: QoS {spec.qos_margin:.0%}, degradation threshold × "
-            f"{sla.degradation_threshold / spec.sla.degradation_threshold:.3g}".replace("%", " %")
+            f"asked for is the SLA with its margins: QoS {100.0 * margin:.3g} %, "
+            f"degradation threshold × {share:.3g}"
         )
     if problem.interval.end < datetime.now(UTC):
         notes.append("the problem is of an interval that is over: its traffic is what was expected then")

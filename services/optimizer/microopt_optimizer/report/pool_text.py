@@ -1,12 +1,14 @@
 """Scorecard, ledger and prices as lines of text."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from microopt_optimizer.report.ledger import Ledger, Saving, Sums
 from microopt_optimizer.report.prices import Prices
 from microopt_optimizer.report.scorecard import Score, Scorecard
-from microopt_optimizer.report.words import UNKNOWN, clock, moment, number, percent, plural, table
+from microopt_optimizer.report.words import UNKNOWN, moment, number, percent, plural, table
 
+MOST_SHORTED: Final = 10
 _SCORES = (
     "optimizer", "role", "answers", "failed", "absent", "refused", "cost", "ratio", "expected", "above", "p50 ms",
     "p95 ms", "realised", "fulfilled",
@@ -30,20 +32,25 @@ def scorecard_lines(card: Scorecard) -> Iterator[str]:
         yield "cost, ratio, expected, above: on identical inputs alone, costs by the problems' weights"
         yield "expected: degradation by the slice model; above: slices beyond the threshold asked for"
         yield "realised: share of user-time that missed its QoS; fulfilled: slice-intervals that kept their SLAs"
-    else:
+    if not card.compared:
         yield "no answers to compare"
-    if card.scores and not card.paired_problems:
+    elif not card.paired_problems:
         yield "! no problem was answered by all: compare fewer, with --optimizer A --optimizer B"
     yield from (f"! {note}" for note in card.notes)
+
+
+def _role(one: Score, active: str) -> str:
+    if one.optimizer == active:
+        return "active"
+    others = ", ".join(role for role in one.roles if role != "active")
+    return others or ("former" if one.roles or one.reality else UNKNOWN)
 
 
 def _score(one: Score, active: str) -> list[str]:
     reality = one.reality
     return [
         one.optimizer,
-        "active"
-        if one.optimizer == active
-        else ", ".join(role for role in one.roles if role != "active") or "former",
+        _role(one, active),
         str(one.answers),
         str(one.failures),
         str(one.absent),
@@ -115,7 +122,7 @@ def _sums(name: str, one: Sums) -> list[str]:
 
 def prices_lines(prices: Prices) -> Iterator[str]:
     """Yield a pool's capacities and prices."""
-    answered = f"answered at {clock(prices.answered_at)} UTC" if prices.answered_at else "no answer"
+    answered = f"answered at {moment(prices.answered_at)} UTC" if prices.answered_at else "no answer"
     yield f"pool {prices.pool}; prices by {prices.active}, {answered}"
     yield ""
     head = ("resource", "unit", "capacity", "used", "free", "weight", "price", "most is held by")
@@ -137,7 +144,11 @@ def prices_lines(prices: Prices) -> Iterator[str]:
     for one in prices.capacities:
         if one.price:
             yield f"{one.resource} is scarce: one {one.unit} more would save the pool {number(one.price)}"
-    if not any(one.price for one in prices.capacities) and prices.answered_at:
+        elif one.scarce:
+            yield f"{one.resource} is scarce: not all slices can be held to their SLAs"
+    if all(one.scarce is False for one in prices.capacities):
         yield "no capacity is scarce: none has a price"
-    yield from (f"shorted: slice {one.slice}: {one.reason}" for one in prices.shorted)
+    yield from (f"shorted: slice {one.slice}: {one.reason}" for one in prices.shorted[:MOST_SHORTED])
+    if len(prices.shorted) > MOST_SHORTED:
+        yield f"shorted: {len(prices.shorted) - MOST_SHORTED} slices more; --json has all"
     yield from (f"! {note}" for note in prices.notes)

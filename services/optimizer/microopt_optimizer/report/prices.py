@@ -6,7 +6,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from microopt.messages import Allocation, Answer
+from microopt.cli.table import listed
+from microopt.messages import Allocation, Answer, Solution
 from microopt.specs import PoolSpec
 
 
@@ -21,7 +22,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     """One resource of a pool.
 
     `price` is what one unit more would save the pool in an interval, beyond its weight, as the active optimizer
-    last answered; None is unknown. `most` are those who hold most of it, `used` is by allocations in force.
+    last answered; None is unknown. `scarce` is whether it had a price. `most` are those who hold most of it,
+    `used` is by allocations in force.
     """
 
     resource: str
@@ -31,6 +33,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
     free: float
     weight: float
     price: float | None
+    scarce: bool | None
     most: tuple[Holder, ...]
 
 
@@ -58,9 +61,10 @@ def prices(
 ) -> Prices:  # fmt: skip
     """Return how a pool's capacities stand, by the last allocation of each of its slices."""
     solution = answer.solution if answer else None
-    priced = solution.capacity_prices if solution else {}
+    saved, priced = savings(solution), solution.capacity_prices if solution else {}
     capacities = tuple(
-        _capacity(pool, name, allocations, priced.get(name), most) for name in sorted(pool.resources)
+        _capacity(pool, name, allocations, saved.get(name), priced[name] > 0.0 if name in priced else None, most)
+        for name in sorted(pool.resources)
     )
     return Prices(
         pool=pool.pool,
@@ -76,6 +80,17 @@ def prices(
     )
 
 
+def savings(solution: Solution | None) -> dict[str, float | None]:
+    """Return what one unit more of each capacity would save the pool, None where that is unknown.
+
+    Where slices are shorted more would go to them, and a price only says that none clears the capacity.
+    """
+    if solution is None:
+        return {}
+    shorted = any(one.status == "infeasible" for one in solution.slices)
+    return {name: None if shorted and price > 0.0 else price for name, price in solution.capacity_prices.items()}
+
+
 def holders(held: Mapping[str, float], most: int) -> tuple[Holder, ...]:
     """Return those who hold most, the first by name where they hold the same."""
     ranked = sorted(held.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -83,8 +98,9 @@ def holders(held: Mapping[str, float], most: int) -> tuple[Holder, ...]:
 
 
 def _capacity(
-    pool: PoolSpec, name: str, allocations: Mapping[str, Allocation], price: float | None, most: int
-) -> Capacity:
+    pool: PoolSpec, name: str, allocations: Mapping[str, Allocation], price: float | None, scarce: bool | None,
+    most: int,
+) -> Capacity:  # fmt: skip
     spec = pool.resources[name]
     held = {slice_: one.values.get(name, 0.0) for slice_, one in allocations.items()}
     used = math.fsum(held.values())
@@ -96,6 +112,7 @@ def _capacity(
         free=spec.capacity - used,
         weight=spec.weight,
         price=price,
+        scarce=scarce,
         most=holders(held, most),
     )
 
@@ -110,7 +127,9 @@ def _notes(
         notes.append(f"the last answer of {active} failed, so prices are unknown: {answer.error}")
     elif answer.interval.end < now:
         notes.append("the last answer is of an interval that is over: prices may have changed")
+    if answer and answer.solution and not answer.solution.capacity_prices:
+        notes.append(f"{active} gives no prices: what is scarce is unknown")
     expired = sorted(name for name, one in allocations.items() if one.valid_until < now)
     if expired:
-        notes.append(f"allocations expired, counted as they stand: {', '.join(expired[:6])}")
+        notes.append(f"allocations expired, counted as they stand: {listed(expired)}")
     return notes

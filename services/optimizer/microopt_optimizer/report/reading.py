@@ -9,6 +9,7 @@ from nats.js.errors import NotFoundError
 
 from microopt import codec, desired, streams, subjects
 from microopt.bus import Bus
+from microopt.cli.table import listed
 from microopt.cli.times import time_of
 from microopt.errors import ConfigError, InvalidMessageError
 from microopt.messages import Answer, Asked, Message, Problem, Solution
@@ -56,7 +57,7 @@ async def slice_of(bus: Bus, name: str) -> SliceSpec:
     if (found := await desired.get(bus, SliceSpec, name)) is not None:
         return found
     known, _ = await desired.get_all(bus, SliceSpec)
-    raise ConfigError(f"unknown slice {name!r}; slices: {', '.join(known) or 'none, see `microopt apply`'}")
+    raise ConfigError(f"unknown slice {name!r}; slices: {listed(list(known)) or 'none, see `microopt apply`'}")
 
 
 async def each(

@@ -55,6 +55,8 @@ def _why(one: Replayed, optimizer: str) -> Iterator[str]:
             f"with a deadline of {one.exact_at_deadline_s:g} s in place of {one.deadline_s:g} s it is bit-exact: "
             "the clock had cut this replay short, not the optimizer changed"
         )
+    elif one.tried_error:
+        yield f"with a deadline of {one.tried_deadline_s:g} s it gave no answer: {one.tried_error}"
     elif one.tried_deadline_s is not None:
         yield f"with a deadline of {one.tried_deadline_s:g} s in place of {one.deadline_s:g} s it differs, too"
     if one.versions[0] != one.versions[1]:

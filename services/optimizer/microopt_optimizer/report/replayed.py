@@ -30,7 +30,7 @@ class Replayed(Struct, frozen=True, kw_only=True):
 
     `recorded_by` is whose answer it is compared with, None where there is none. `bit_exact` says that all
     allocations are equal to the last bit. `exact_at_deadline_s` is the larger deadline at which they were,
-    where at the recorded one they were not.
+    where at the recorded one they were not; `tried_error` is why there was no answer at the larger one.
     """
 
     problem: str
@@ -44,6 +44,7 @@ class Replayed(Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...] = ()
     exact_at_deadline_s: float | None = None
     tried_deadline_s: float | None = None
+    tried_error: str = ""
     error: str = ""
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from microopt.messages import Assurance
 from microopt_optimizer.report.figures import Question, Reply, quantile
+from microopt_optimizer.router.judging import SLACK
 
 PENDING_S: Final = 30.0
 """How long a shadow may take to answer before it counts as absent."""
@@ -92,16 +93,29 @@ def pairs(replies: Iterable[Reply], compared: Sequence[str]) -> dict[str, tuple[
 
 
 def realities(assurances: Iterable[Assurance]) -> dict[str, Reality]:
-    """Return what came of each optimizer's intervals; the later word counts for each interval of a slice."""
+    """Return what came of each optimizer's intervals; the later word counts for each interval of a slice.
+
+    Intervals in which something stood in for it, or a mode held it back, are nobody's.
+    """
+    by_optimizer: dict[str, list[Assurance]] = {}
+    for one in _last_words(assurances):
+        if not one.fallback:
+            by_optimizer.setdefault(one.optimizer, []).append(one)
+    return {name: _reality(found) for name, found in by_optimizer.items()}
+
+
+def stood_in(assurances: Iterable[Assurance]) -> int:
+    """Return how many slice-intervals are nobody's."""
+    return sum(bool(one.fallback) for one in _last_words(assurances))
+
+
+def _last_words(assurances: Iterable[Assurance]) -> Iterable[Assurance]:
     last: dict[tuple[str, datetime], Assurance] = {}
     for one in assurances:
         key = (one.slice, one.interval.start)
         if key not in last or (one.epoch, one.at) >= (last[key].epoch, last[key].at):
             last[key] = one
-    by_optimizer: dict[str, list[Assurance]] = {}
-    for one in last.values():
-        by_optimizer.setdefault(one.optimizer, []).append(one)
-    return {name: _reality(found) for name, found in by_optimizer.items()}
+    return last.values()
 
 
 def _reality(found: Sequence[Assurance]) -> Reality:
@@ -129,13 +143,13 @@ def scorecard(
     """Return the comparison of `compared` (default: all that answered other than as fallbacks) since a time."""
     compared = tuple(compared) or compared_by_default(replies)
     paired = pairs(replies, compared)
-    names = sorted({*compared, *(one.optimizer for one in replies)}, key=lambda name: (name != active, name))
+    named = {*compared, *reality, *_asked(questions), *(one.optimizer for one in replies)}
     reference = _cost(paired, active) if active in compared else None
     scores = tuple(
         _score(
             name, window[1], questions, replies, paired if name in compared else {}, reference, reality.get(name)
         )
-        for name in names
+        for name in sorted(named, key=lambda name: (name != active, name))
     )
     return Scorecard(
         pool=pool,
@@ -149,6 +163,11 @@ def scorecard(
         scores=scores,
         notes=tuple(notes),
     )
+
+
+def _asked(questions: Mapping[str, Question]) -> set[str]:
+    """Return who was asked: also one that was never heard of is to be seen."""
+    return {name for one in questions.values() for name in one.asked}
 
 
 _Pairs = Mapping[str, tuple[frozenset[str], dict[str, Reply]]]
@@ -198,7 +217,7 @@ def _score(
         cost=cost,
         cost_ratio=cost / reference if cost is not None and reference else None,
         expected_degradation=math.fsum(e for e, _ in expected) / len(expected) if expected else None,
-        above=sum(e > allowed for e, allowed in expected) / len(expected) if expected else None,
+        above=sum(e > allowed + SLACK for e, allowed in expected) / len(expected) if expected else None,
         checked=len(expected),
         latency_p50_s=quantile(latencies, 0.5),
         latency_p95_s=quantile(latencies, 0.95),

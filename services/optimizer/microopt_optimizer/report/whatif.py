@@ -8,8 +8,9 @@ from msgspec.structs import replace
 
 from microopt.errors import ConfigError
 from microopt.messages import Forecast, Interval, Problem, SliceProblem, Solution, Traffic, Values
-from microopt.specs import PoolSpec, Sla, SliceSpec
+from microopt.specs import Margin, PoolSpec, Sla, SliceSpec
 from microopt_optimizer.report.figures import solution_cost, weights_of
+from microopt_optimizer.router.problem import asked_sla
 
 TIGHTER: Final = 0.05
 """By which share the threshold is tightened for the marginal cost."""
@@ -78,22 +79,27 @@ def one_of(problem: Problem, name: str) -> SliceProblem:
     return found
 
 
-def changed(problem: Problem, name: str, change: Change, spec: SliceSpec | None) -> Problem:
+def changed(problem: Problem, name: str, change: Change, spec: SliceSpec) -> Problem:
     """Return the problem with one slice's SLA or load otherwise, and its margins in proportion as they are now.
 
-    What optimizers are asked for is tighter than the SLA by the margin on the QoS and the adaptive one on the
-    degradation (ADR 4 and 17); without a spec, the thresholds are taken as they are given.
+    What optimizers are asked for is tighter than the SLA by a margin on the QoS and one on the degradation, both
+    of which adapt (ADR 4 and 17): the problem itself tells how much.
     """
     one = one_of(problem, name)
     sla = one.sla
+    qos_share, share = shares(sla, spec)
     if change.qos_threshold is not None:
-        given = replace(sla, qos_threshold=change.qos_threshold)
-        sla = given.tightened(spec.qos_margin) if spec else given
+        sla = replace(sla, qos_threshold=change.qos_threshold * qos_share)
     if change.degradation_threshold is not None:
-        share = sla.degradation_threshold / spec.sla.degradation_threshold if spec else 1.0
         sla = replace(sla, degradation_threshold=_ratio(change.degradation_threshold * share))
     traffic = one.traffic if change.users is None else Traffic((change.users,), (1.0,))
     return with_slice(problem, replace(one, sla=sla, traffic=traffic))
+
+
+def shares(asked: Sla, spec: SliceSpec) -> tuple[float, float]:
+    """Return what share of the SLA's QoS threshold, and of its degradation threshold, is asked for."""
+    sla = spec.sla
+    return asked.qos_threshold / sla.qos_threshold, asked.degradation_threshold / sla.degradation_threshold
 
 
 def tightened(problem: Problem, name: str) -> Problem:
@@ -109,12 +115,10 @@ def with_slice(problem: Problem, one: SliceProblem) -> Problem:
 
 
 def built(
-    pool: PoolSpec, spec: SliceSpec, forecast: Forecast | None, interval: Interval, asked: float | None,
+    pool: PoolSpec, spec: SliceSpec, forecast: Forecast | None, interval: Interval, margin: Margin | None,
     users: float | None,
 ) -> Problem:  # fmt: skip
     """Return the problem of one slice alone in its pool, from its spec and its last forecast.
-
-    `asked` is the adaptive margin's threshold, where there is one.
 
     Raises:
         ConfigError: there is no forecast, and no `users` are given either.
@@ -122,12 +126,9 @@ def built(
     if forecast is None and users is None:
         raise ConfigError(f"slice {spec.slice}: neither a problem nor a forecast of it is kept; give --users")
     traffic = forecast.traffic if forecast else Traffic((users or 0.0,), (1.0,))
-    sla: Sla = spec.sla.tightened(spec.qos_margin)
-    if asked is not None:
-        sla = replace(sla, degradation_threshold=asked)
     one = SliceProblem(
-        slice=spec.slice, sla=sla, traffic=traffic, bounds=spec.bounds, model=spec.model, peak=spec.peak,
-        current=spec.peak_allocation, priority=spec.priority,
+        slice=spec.slice, sla=asked_sla(spec, margin, traffic.mean), traffic=traffic, bounds=spec.bounds,
+        model=spec.model, peak=spec.peak, current=spec.peak_allocation, priority=spec.priority,
     )  # fmt: skip
     return Problem(pool=pool.pool, interval=interval, resources=pool.resources, slices=[one])
 

@@ -1,12 +1,10 @@
 """A what-if as lines of text."""
 
 from collections.abc import Iterator
-from typing import Final
 
+from microopt.cli.table import listed
 from microopt_optimizer.report.whatif import TIGHTER, Outcome, WhatIf
 from microopt_optimizer.report.words import number, percent, signed, table
-
-MOST_NAMED: Final = 6
 
 
 def whatif_lines(found: WhatIf) -> Iterator[str]:
@@ -47,7 +45,7 @@ def _rows(found: WhatIf, columns: tuple[Outcome, ...]) -> list[list[str]]:
 def _infeasible(found: WhatIf) -> Iterator[str]:
     then, tighter = found.then, found.tighter
     if found.shorted:
-        yield f"it would short others, whose SLAs are held now: slice {', '.join(found.shorted[:MOST_NAMED])}"
+        yield f"it would short others, whose SLAs are held now: slice {listed(found.shorted)}"
     if then.status == "infeasible":
         yield f"infeasible then: {then.reason or 'no reason given'}"
     elif tighter.status == "infeasible":

@@ -29,9 +29,10 @@ def signed(value: float | None, digits: int = 3) -> str:
     return f"{'+' if value >= 0.0 else '−'}{number(abs(value), digits)}"
 
 
-def clock(time: datetime) -> str:
-    """Return a time of day, UTC."""
-    return f"{time.astimezone(UTC):%H:%M:%S}"
+def clock(time: datetime, near: datetime) -> str:
+    """Return a time of day, UTC, with its date where that is another than the date of `near`."""
+    same_day = time.astimezone(UTC).date() == near.astimezone(UTC).date()
+    return f"{time.astimezone(UTC):%H:%M:%S}" if same_day else moment(time)
 
 
 def moment(time: datetime) -> str:

@@ -1,11 +1,8 @@
 """What one slice is to have."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from microopt.messages import SliceSolution, Values
-
-Fallback = Literal["", "last", "peak", "force"]
+from microopt.messages import Fallback, SliceSolution, Values
 
 
 @dataclass(frozen=True)

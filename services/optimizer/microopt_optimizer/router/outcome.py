@@ -12,10 +12,11 @@ from microopt.bus import TOGETHER, Bus
 from microopt.errors import TemporaryError
 from microopt.messages import (
     Allocation,
+    Fallback,
     Forecast,
     SliceProblem,
 )
-from microopt_optimizer.router.decision import Decision, Fallback
+from microopt_optimizer.router.decision import Decision
 from microopt_optimizer.router.lease import NotLeading
 from microopt_optimizer.router.metrics import RouterMetrics
 from microopt_optimizer.router.standby import LAST, PEAK

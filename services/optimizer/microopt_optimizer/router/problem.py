@@ -95,7 +95,7 @@ def _slice(
 ) -> SliceProblem:
     return SliceProblem(
         slice=spec.slice,
-        sla=_asked_sla(spec, margin, forecast.traffic.mean),
+        sla=asked_sla(spec, margin, forecast.traffic.mean),
         traffic=thinned(forecast.traffic, most_atoms),
         bounds=spec.bounds,
         model=spec.model,
@@ -105,7 +105,8 @@ def _slice(
     )
 
 
-def _asked_sla(spec: SliceSpec, margin: Margin | None, users: float) -> Sla:
+def asked_sla(spec: SliceSpec, margin: Margin | None, users: float) -> Sla:
+    """Return what optimizers are asked for in place of the SLA: tighter by the margins in force for such a load."""
     if margin is None:
         return spec.sla.tightened(spec.qos_margin)
     learned = margin.qos_margin_at(users)

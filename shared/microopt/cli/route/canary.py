@@ -9,11 +9,14 @@ import msgspec
 from msgspec.structs import replace
 
 from microopt import route_store, route_text, routes
+from microopt.cli.names import optimizer_name
 from microopt.cli.route.changing import REASON, Change, Standing, canonical
+from microopt.cli.table import listed
 from microopt.errors import ConfigError
 from microopt.specs import Canary, Criteria, Route
 
 _SHARE: Final = re.compile(r"(\d{1,3}(?:\.\d+)?)%|(0?\.\d+|[01](?:\.0+)?)")
+UNAPPLIED: Final = ("frozen", "recommend")
 _OPTION: Final = {"cost_ratio": "--cost-ratio", "latency_s": "--latency-s"}
 
 
@@ -28,7 +31,7 @@ def _share(text: str) -> float:
 
 @click.command("canary")
 @click.argument("pool")
-@click.argument("optimizer")
+@click.argument("optimizer", type=optimizer_name)
 @click.option("--share", type=_share, metavar="SHARE", help="Of the pool's slices, such as 10%.")
 @click.option("--slice", "slices", multiple=True, metavar="S-NSSAI", help="This slice; repeat for more.")
 @click.option("--intervals", type=click.IntRange(1, 100_000), help="Judged before the verdict  [default: 24]")
@@ -63,7 +66,9 @@ def canary(
         given = Canary(optimizer=optimizer, slices=own, share=share or 0.0, since=datetime.now(UTC))
         after = routes.with_canary(route, _filled(given, route.canary, intervals, criteria), now.slices)
         taken = routes.canary_slices(after, now.slices)
-        change.notes.append(f"  {len(taken)} of {len(now.slices)} slices: {_listed(taken)}")
+        change.notes.append(f"  {len(taken)} of {len(now.slices)} slices: {listed(taken)}")
+        if held := [s for s in taken if after.mode_of(s) in UNAPPLIED]:
+            change.notes.append(f"  not asked for slices whose mode is frozen or recommend: {listed(held)}")
         return after
 
     change = Change(pool, logic, reason, own, named=[optimizer])
@@ -94,11 +99,6 @@ def _criteria(base: Criteria, given: dict[str, float | None]) -> Criteria:
         for field, option in _OPTION.items():
             text = text.replace(f"`$.{field}`", option)
         raise ConfigError(f"the canary's criteria: {text}") from error
-
-
-def _listed(slices: list[str], most: int = 10) -> str:
-    more = f" and {len(slices) - most} more" if len(slices) > most else ""
-    return ", ".join(slices[:most]) + more
 
 
 @click.command("promote")

@@ -10,6 +10,7 @@ import click
 from microopt import codec, desired, discovery, route_store, route_text, routes
 from microopt.bus import Bus
 from microopt.cli.connection import with_bus
+from microopt.cli.table import listed
 from microopt.errors import ConfigError
 from microopt.ids import slice_id
 from microopt.route_store import Revision
@@ -106,7 +107,7 @@ def require_slices(pool: str, wanted: Sequence[str], known: Collection[str]) -> 
     """
     for name in wanted:
         if name not in known:
-            raise ConfigError(f"unknown slice {name} in pool {pool}; slices: {', '.join(sorted(known)) or 'none'}")
+            raise ConfigError(f"unknown slice {name} in pool {pool}; slices: {listed(sorted(known)) or 'none'}")
 
 
 def user() -> str:

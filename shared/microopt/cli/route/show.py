@@ -26,8 +26,7 @@ def show(pool: str | None, history: bool) -> None:
 async def _lines(bus: Bus, pool: str | None, with_history: bool) -> tuple[list[str], list[str]]:
     found, wrong = await desired.get_all(bus, Route)
     if pool is not None and pool not in found:
-        await slices_of(bus, pool)  # an unknown pool is an error
-        (await route_store.current(bus, pool)).require()
+        return await _without_route(bus, pool, with_history), []
     lines: list[str] = []
     for name in found if pool is None else [pool]:
         lines += route_text.summary(found[name])
@@ -36,6 +35,16 @@ async def _lines(bus: Bus, pool: str | None, with_history: bool) -> tuple[list[s
     if not found and not wrong:
         lines.append("no routes: `microopt route set POOL OPTIMIZER`")
     return lines, wrong if pool is None else []
+
+
+async def _without_route(bus: Bus, pool: str, with_history: bool) -> list[str]:
+    """Return the history of a pool whose route was removed or spoilt: it is what a rollback needs."""
+    await slices_of(bus, pool)  # an unknown pool is an error
+    kept = await route_store.history(bus, pool) if with_history else []
+    if not kept:
+        return route_text.summary((await route_store.current(bus, pool)).require())
+    what = kept[0].error or f"{pool}: its route was removed"
+    return [f"{what}; to bring one back: `microopt route rollback {pool}`", *revisions(kept)]
 
 
 def revisions(newest_first: list[Revision]) -> list[str]:
