@@ -11,6 +11,7 @@ from nats.js.errors import NotFoundError
 
 from microopt import codec, desired, streams, subjects
 from microopt.agent import Agent
+from microopt.errors import InvalidMessageError
 from microopt.messages import (
     Allocation,
     Answer,
@@ -232,28 +233,29 @@ async def test_a_problem_whose_interval_is_over_is_given_to_no_shadow(bus, broke
 # Intervals
 
 
-async def play(
-    bus, interval: Interval, slice_: str, missed: int = 0, *, epoch: int, optimizer: str = "one", slots=10
-):
+async def play(bus, interval: Interval, slice_: str, missed: int = 0, *, epoch: int, users: float = 2.0, slots=10):
     """Publish an interval's telemetry, of whose slots the first `missed` were bad, and its allocation.
 
     In this order, as the interval is over and thus due as soon as it is known.
     """
     for n in range(slots):
         time, qos = interval.start + timedelta(seconds=n * SLOT_S), 3.0 if n < missed else 5.0
-        await bus.publish(Telemetry(slice=slice_, time=time, slot_s=SLOT_S, users=2.0, qos=qos))
-    await bus.publish(
-        Allocation(
-            slice=slice_,
-            pool="edge",
-            interval=interval,
-            epoch=epoch,
-            values=GOOD,
-            valid_until=interval.end,
-            optimizer=optimizer,
-            status="optimal",
-            expected_degradation=0.05,
-        )
+        await bus.publish(Telemetry(slice=slice_, time=time, slot_s=SLOT_S, users=users, qos=qos))
+    await bus.publish(allocated(slice_, interval, epoch))
+
+
+def allocated(slice_: str, interval: Interval, epoch: int) -> Allocation:
+    """Return the allocation of an interval."""
+    return Allocation(
+        slice=slice_,
+        pool="edge",
+        interval=interval,
+        epoch=epoch,
+        values=GOOD,
+        valid_until=interval.start,
+        optimizer="one",
+        status="optimal",
+        expected_degradation=0.05,
     )
 
 
@@ -325,6 +327,34 @@ async def test_what_is_no_telemetry_is_kept_aside_and_stops_nothing(bus, broker,
     assert dead == 2
 
 
+async def test_an_assurance_that_cannot_be_read_holds_up_no_later_one(bus, broker, slices):
+    await bus.js.publish("microopt.assurance.1", b"junk")
+    async with running(auditor(), broker.url):
+        await play(bus, over(1), "1", epoch=1)
+        first = await eventually(lambda: last_said(bus, epoch=1))
+        await bus.js.publish("microopt.assurance.1", b"more junk")
+        await play(bus, Interval(first.interval.end, INTERVAL_S), "1", epoch=2)
+        await eventually(lambda: last_said(bus, epoch=2))
+
+
+async def last_said(bus, epoch: int) -> Assurance | None:
+    try:
+        message = await bus.js.get_last_msg(streams.ASSURANCES, "microopt.assurance.1")
+        found = codec.decode(message.data, Assurance, origin=message.subject)
+    except (NotFoundError, InvalidMessageError):
+        return None
+    return found if found.epoch == epoch else None
+
+
+async def test_a_stream_of_assurances_that_is_emptied_is_filled_again(bus, broker, slices):
+    async with running(auditor(), broker.url):
+        await play(bus, over(1), "1", epoch=1)
+        [first] = await eventually(lambda: count_of(bus, Assurance, 1))
+        await bus.js.purge_stream(streams.ASSURANCES)
+        await play(bus, Interval(first.interval.end, INTERVAL_S), "1", epoch=2)
+        await eventually(lambda: last_said(bus, epoch=2))
+
+
 # Margins
 
 
@@ -392,11 +422,13 @@ async def set_canary(bus, **changes) -> datetime:
     return since
 
 
-async def try_out(bus, since: datetime, n: int, asked: Asked, cpu: float, error: str = "") -> None:
+async def try_out(
+    bus, since: datetime, n: int, asked: Asked, cpu: float, error: str = "", active: str = "one"
+) -> None:
     """Publish the answers of active and canary for interval `n`, and the assurance of the canary's slice."""
     interval = Interval(since + timedelta(seconds=n * INTERVAL_S), INTERVAL_S)
     problem = replace(asked.problem, interval=interval)
-    for role, name, its_cpu in (("active", "one", 2250.0), ("canary", "two", cpu)):
+    for role, name, its_cpu in (("active", active, 2250.0), ("canary", "two", cpu)):
         given = None if error and role == "canary" else solution(problem, name, its_cpu)
         answer = Answer(
             pool="edge",
