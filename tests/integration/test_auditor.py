@@ -33,6 +33,7 @@ from microopt.settings import Settings
 from microopt.specs import Canary, Margin, Route
 from microopt.testing import eventually, running
 from microopt_optimizer.auditor.agent import build
+from microopt_optimizer.auditor.following import Following
 from microopt_optimizer.auditor.margins import no_margins
 
 GOOD = {"transport_bandwidth": 20.0, "gnb_cpu": 2250.0}
@@ -325,6 +326,42 @@ async def test_what_is_no_telemetry_is_kept_aside_and_stops_nothing(bus, broker,
         await eventually(lambda: count_of(bus, Assurance, 1))
         dead = (await bus.js.stream_info(streams.DEAD)).state.messages
     assert dead == 2
+
+
+async def test_an_interval_that_cannot_be_put_into_words_stops_no_other_slice(bus, broker, slices):
+    """Each number is one that telemetry may hold, and their sum is none that an assurance may."""
+    async with running(auditor(), broker.url):
+        await play(bus, over(), "2", epoch=1, users=1e12)
+        await play(bus, over(), "1", epoch=1)
+        [found] = await eventually(lambda: count_of(bus, Assurance, 1))
+    assert found.slice == "1"
+
+
+async def test_an_allocation_that_ends_after_the_last_year_is_kept_aside_and_stops_nothing(bus, broker, slices):
+    absurd = Interval(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), INTERVAL_S)
+    async with running(auditor(), broker.url):
+        await bus.js.publish("microopt.allocation.2", codec.encode(allocated("2", absurd, epoch=1)))
+        await play(bus, over(), "1", epoch=1)
+        await eventually(lambda: count_of(bus, Assurance, 1))
+        assert (await bus.js.stream_info(streams.DEAD)).state.messages == 1
+
+
+async def test_what_a_reader_fails_at_is_kept_aside_and_nothing_is_read_twice(bus):
+    for name in ("1", "2", "3"):
+        await bus.publish(Telemetry(slice=name, time=datetime.now(UTC), slot_s=SLOT_S, users=1.0, qos=1.0))
+    since, taken = datetime.now(UTC) - timedelta(minutes=1), []
+    following = Following(bus, Telemetry, subjects.ALL[Telemetry], since=since)
+
+    def take(telemetry, _):
+        taken.append(telemetry.slice)
+        if telemetry.slice == "2":
+            raise ZeroDivisionError
+
+    await following.read(take)
+    await following.read(take)
+    assert taken == ["1", "2", "3"]
+    dead = await bus.js.get_last_msg(streams.DEAD, subjects.dead("test"))
+    assert dead.headers["Microopt-Error"].startswith("ZeroDivisionError")
 
 
 async def test_an_assurance_that_cannot_be_read_holds_up_no_later_one(bus, broker, slices):

@@ -148,6 +148,15 @@ def test_slots_of_another_length_and_late_ones_are_said(make_allocation, telemet
     assert book.see(telemetry(-1), SLA) == "late"
 
 
+def test_a_slot_so_short_that_an_interval_has_too_many_is_not_counted(make_allocation, telemetry):
+    book = Book(START_MS)
+    book.allocate(make_allocation(interval=Interval(START, 31 * 86_400.0)), EARLY, SLA)
+    assert book.see(telemetry(0, slot_s=0.001), SLA) == "other-length"
+    assert book.see(telemetry(0, slot_s=1.0), SLA) == ""
+    [tally] = book.due(math.inf)
+    assert tally.known == 1
+
+
 def test_an_interval_is_due_once_it_is_over_and_judged_once(make_allocation, make_slice, make_pool):
     book = Book(START_MS)
     book.allocate(make_allocation(), EARLY, SLA)

@@ -122,7 +122,9 @@ class Assuring:
                 if spec is None:
                     raise MicrooptError(f"slice {name} has no specification; see `microopt apply`")
                 pool = self._pools.get(tally.ruling().pool)
-                return book, spec, judge(tally, spec, pool, self._settings.known_share, at)
+                found = judge(tally, spec, pool, self._settings.known_share, at)
+                codec.encode(found)  # one that is out of range must not keep the others from being published
+                return book, spec, found
             except MicrooptError as error:
                 self._unjudged(tally.ruling(), str(error))
                 book.close(tally)
