@@ -431,6 +431,18 @@ async def test_an_interval_whose_margin_was_lost_in_a_crash_is_learned_from_at_t
     assert margin.degradation_threshold == 0.05
 
 
+async def test_a_margin_learns_from_what_an_auditor_said_that_did_not_live_to_learn(bus, broker, slices):
+    def rule(_, spec, assurance):
+        return Margin(slice=spec.slice, degradation_threshold=assurance.realised / 10)
+
+    async with running(auditor(rule), broker.url):
+        await play(bus, over(), "2", epoch=1)
+        [own] = await eventually(lambda: count_of(bus, Assurance, 1))  # it has begun to follow them
+        await bus.publish(replace(own, slice="1", status="NOT_FULFILLED", realised=0.5))
+        margin = await eventually(lambda: desired.get(bus, Margin, "1"))
+    assert margin.degradation_threshold == 0.05
+
+
 async def test_a_rule_that_fails_stops_no_assurance(bus, broker, slices):
     def rule(*_):
         raise ZeroDivisionError

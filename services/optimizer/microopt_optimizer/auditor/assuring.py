@@ -56,6 +56,7 @@ class Assuring:
         self._books: dict[str, Book] = {}
         self._begin_ms = 0.0
         self._checked: set[str] = set()
+        self._heard: list[Assurance] = []
         self._log = structlog.get_logger("microopt.auditor")
 
     async def open(self) -> None:
@@ -80,9 +81,8 @@ class Assuring:
         before_ms = (datetime.now(UTC).timestamp() - self._settings.late_s) * 1000.0
         await self._allocations.read(self._allocate)
         await self._telemetry.read(self._see)
-        await self._assurances.read(
-            lambda assurance, at: self._book(assurance.slice).judged(assurance, at.sequence.stream)
-        )
+        await self._assurances.read(self._hear)
+        await self._learn_heard()
         self._forget_removed()
         while judged := await self._judge_due(before_ms):
             if not await self._publish(judged):
@@ -102,6 +102,20 @@ class Assuring:
             return  # nobody says what its users were promised
         if reason := self._book(telemetry.slice).see(telemetry, spec.sla):
             self._metrics.slots_unused.labels(telemetry.slice, reason).inc()
+
+    def _hear(self, assurance: Assurance, stored: Msg.Metadata) -> None:
+        """Take an assurance that another stored, or this auditor without hearing of it."""
+        book, sequence = self._book(assurance.slice), stored.sequence.stream
+        if sequence > book.sequence:
+            self._heard.append(assurance)
+        book.judged(assurance, sequence)
+
+    async def _learn_heard(self) -> None:
+        """Let margins learn in place of an author that is gone, or does not know that it is one."""
+        heard, self._heard = self._heard, []
+        for assurance in heard:
+            if spec := self._slices.get(assurance.slice):
+                await self._learn(assurance, spec)
 
     def _forget_removed(self) -> None:
         for name in set(self._checked) - set(self._slices):
