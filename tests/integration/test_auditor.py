@@ -559,6 +559,31 @@ async def test_a_canary_that_fails_is_rolled_back_early_by_an_auditor_that_was_r
     assert "failures 3 of 3" in route.reason
 
 
+async def test_a_canary_is_compared_with_the_active_optimizer_of_now(bus, broker, slices, make_asked):
+    since = await set_canary(bus)
+    async with running(auditor(), broker.url):
+        for n in range(2):
+            await try_out(bus, since, n, make_asked(), cpu=2000.0)
+        await asyncio.sleep(0.3)
+        route = await desired.get(bus, Route, "edge")
+        await bus.put_spec(streams.ROUTES, "edge", replace(route, active="three"))
+        await asyncio.sleep(0.3)
+        await try_out(bus, since, 2, make_asked(), cpu=2000.0, active="three")
+        route = await eventually(lambda: judged(bus))
+    assert "cost 0.9383 of three's on 1 problems" in route.reason
+
+
+async def test_a_canary_is_judged_although_intervals_cannot_be(bus, broker, slices, make_asked):
+    since = await set_canary(bus)
+    async with running(auditor(), broker.url):
+        await play(bus, over(), "2", epoch=1)
+        await eventually(lambda: count_of(bus, Assurance, 1))  # it has begun, and provides no streams any more
+        await bus.js.delete_stream(streams.TELEMETRY)
+        for n in range(3):
+            await try_out(bus, since, n, make_asked(), cpu=3000.0)
+        await eventually(lambda: judged(bus))
+
+
 async def test_a_canary_without_a_beginning_begins_when_it_is_seen(bus, broker, slices):
     await bus.put_spec(streams.ROUTES, "edge", ROUTE)
     before = datetime.now(UTC)
