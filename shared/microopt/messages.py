@@ -316,7 +316,7 @@ class Assurance(Message, frozen=True, tag="microopt.assurance.v1"):
     is the share of the user-time in `known_slots` of `slots` that missed the QoS threshold, and `users_slots` that
     user-time. `asked_threshold` is the degradation threshold that optimizers were asked for. Costs are by the
     pool's weights; `peak_cost` is Peak-alloc's, where the slice has one. `expected_degradation` is the slice
-    model's.
+    model's. `fallback` is the allocation's: where there is one, what ruled was not the optimizer's answer.
     """
 
     slice: SliceId
@@ -335,6 +335,7 @@ class Assurance(Message, frozen=True, tag="microopt.assurance.v1"):
     slots: Annotated[int, Meta(ge=0)] = 0
     known_slots: Annotated[int, Meta(ge=0)] = 0
     peak_cost: Quantity | None = None
+    fallback: Literal["", "last", "peak", "force"] = ""
 
     @property
     def message_id(self) -> str:

@@ -34,7 +34,7 @@ from microopt.specs import Canary, Margin, Route
 from microopt.testing import eventually, running
 from microopt_optimizer.auditor.agent import build
 from microopt_optimizer.auditor.following import Following
-from microopt_optimizer.auditor.margins import no_margins
+from microopt_optimizer.auditor.margins import Margins, no_margins
 
 GOOD = {"transport_bandwidth": 20.0, "gnb_cpu": 2250.0}
 FAST = {"answer_within_s": 2.0, "look_every_s": 0.05, "late_s": 0.2, "stale_after_s": 0.0}
@@ -441,6 +441,28 @@ async def test_a_margin_learns_from_what_an_auditor_said_that_did_not_live_to_le
         await bus.publish(replace(own, slice="1", status="NOT_FULFILLED", realised=0.5))
         margin = await eventually(lambda: desired.get(bus, Margin, "1"))
     assert margin.degradation_threshold == 0.05
+
+
+async def test_a_margin_learns_nothing_while_a_mode_keeps_what_is_in_force(bus, make_slice):
+    """It would ask for more and more, and nobody would have tried what it asked for before."""
+    margins = Margins(bus, lambda _, spec, __: Margin(slice=spec.slice, degradation_threshold=0.05))
+    frozen = Assurance(
+        slice="1",
+        pool="edge",
+        interval=over(),
+        epoch=1,
+        optimizer="one",
+        status="NOT_FULFILLED",
+        degradation_threshold=0.1,
+        cost=1.0,
+        at=datetime.now(UTC),
+        realised=0.5,
+        fallback="force",
+    )
+    await margins.learn(frozen, make_slice("1"))
+    assert await desired.get(bus, Margin, "1") is None
+    await margins.learn(replace(frozen, fallback="last"), make_slice("1"))
+    assert await desired.get(bus, Margin, "1") is not None
 
 
 async def test_a_rule_that_fails_stops_no_assurance(bus, broker, slices):

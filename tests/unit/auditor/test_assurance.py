@@ -93,6 +93,10 @@ def test_cost_and_promise_are_of_the_allocation(outcome, make_slice):
     assert outcome(*[(1.0, 5.0)] * 10).peak_cost is None
 
 
+def test_what_stood_in_for_an_answer_is_said(outcome, make_allocation):
+    assert outcome(allocations=[(make_allocation(fallback="peak"), EARLY)]).fallback == "peak"
+
+
 @pytest.mark.parametrize(("second_at_s", "epoch"), [(-0.5, 2), (4.0, 2), (5.0, 2), (6.0, 1)])
 def test_an_interval_is_of_the_epoch_that_ruled_longest(outcome, make_allocation, second_at_s, epoch):
     second = make_allocation(2), START + timedelta(seconds=second_at_s)

@@ -101,6 +101,7 @@ def judge(tally: Tally, spec: SliceSpec, pool: PoolSpec | None, known_share: flo
         slots=slots,
         known_slots=min(tally.known, slots),
         peak_cost=cost(spec.peak_allocation, pool, allocation.pool) if spec.peak_allocation else None,
+        fallback=allocation.fallback,
     )
 
 
