@@ -416,6 +416,7 @@ async def test_margins_follow_a_rule_once_for_each_interval_and_large_changes_ar
     assert re.search(r"a degradation of 0\.05 in place of 0\.(1|095) ", event.reason)  # as the teller had seen it
     kept = await desired.get(bus, Margin, "1")
     assert (kept.degradation_threshold, kept.at) == (0.05, event.interval.end)
+    assert kept.sla_threshold == 0.1  # the SLA's, so that it is known when that is another one
 
 
 async def test_an_interval_whose_margin_was_lost_in_a_crash_is_learned_from_at_the_start(bus, broker, slices):

@@ -58,7 +58,7 @@ class Margins:
             margin = self._rule(former, spec, assurance)
             if margin is None:
                 return
-            margin = replace(margin, at=assurance.interval.end)
+            margin = replace(margin, at=assurance.interval.end, sla_threshold=spec.sla.degradation_threshold)
             if await self._write(margin, revision):
                 await self._tell(former, margin, spec, assurance)
                 return
