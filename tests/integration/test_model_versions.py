@@ -154,6 +154,12 @@ async def test_a_number_is_not_given_again_after_its_version_was_deleted(bus):
         await promote(bus, 2)
 
 
+async def test_an_entry_that_is_no_objects_keeps_nobody_from_publishing(bus, run_command):
+    await bus.js.publish(f"$O.{streams.MODELS}.M.Zg", b"{}")  # no base64
+    assert await model_store.publish_version(bus, "embb", made(1)) == 1
+    assert "embb: no route" in (await run_command("list")).output
+
+
 async def test_a_route_that_cannot_be_read_leaves_in_force_what_is_and_is_named_to_who_begins(bus):
     first = made(1)
     await model_store.publish_version(bus, "embb", first)
