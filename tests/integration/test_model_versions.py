@@ -121,6 +121,17 @@ async def test_going_back_twice_and_forward_again_keeps_the_way_back(bus):
     assert kept == [1, 2, 3, 2, 1, 3, 1]
 
 
+async def test_going_back_from_a_version_that_was_promoted_again_is_no_circle(bus):
+    for seed in (1, 2):
+        await model_store.publish_version(bus, "embb", made(seed))
+    for version in (1, 2, 1):
+        await promote(bus, version)
+    for version in (2, 1):
+        assert (await routes.rollback(bus, "embb", reason="", by="ops")).version == version
+    with pytest.raises(ConfigError, match="nothing to go back to, version 1 came first"):
+        await routes.rollback(bus, "embb", reason="", by="ops")
+
+
 async def test_of_two_changes_made_from_one_state_the_later_is_refused(bus):
     for seed in (1, 2):
         await model_store.publish_version(bus, "embb", made(seed))
