@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 
 from microopt.specs import PoolSpec, ResourceSpec
 from microopt_optimizer.slice_model.model_file import Metrics, TrainedModel
 from microopt_optimizer.tuner.drift import CAP, Window, most_excessive
 from microopt_optimizer.tuner.followed import Followed, reference_of, unfit
 from microopt_optimizer.tuner.fresh import Row, Settled, is_known, row
+from microopt_optimizer.tuner.metrics import TunerMetrics
 from microopt_optimizer.tuner.settings import TunerSettings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -176,6 +178,18 @@ def test_rows_are_measured_again_by_a_version_for_which_their_numbers_mean_the_s
         changes = {"resources": (replace(cpu, unit="cores"), *others)}
     version = TrainedModel(latter.network, replace(latter.header, **changes))
     assert len(followed.begin(version, None)) == kept
+
+
+def test_a_model_that_was_never_measured_can_be_forgotten():
+    """With every client of Prometheus that is allowed: older ones mind."""
+    registry = CollectorRegistry()
+    metrics = TunerMetrics(registry)
+    metrics.drifted.labels("other").set(1.0)
+    metrics.drifted.labels("gone").set(1.0)
+    for model in ("gone", "never-measured"):
+        metrics.forget(model)
+    assert registry.get_sample_value("microopt_model_drifted", {"model": "other"}) == 1.0
+    assert registry.get_sample_value("microopt_model_drifted", {"model": "gone"}) is None
 
 
 def test_more_rows_than_the_window_holds_are_refused():
