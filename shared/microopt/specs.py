@@ -183,10 +183,12 @@ class Margin(Struct, frozen=True, kw_only=True, tag="microopt.margin.v1"):
     `qos_margin` takes the place of the slice's own, where there is one; below 0 it asks for less than the SLA.
     `bias` is by how many standard deviations reality has been worse than the slice model said, `offset` what the
     long-run guarantee adds; `missed` is the share of the `judged` intervals in which the SLA was not fulfilled.
+    `sla_threshold` is the degradation threshold of the SLA that it was made for.
     """
 
     slice: _SliceId
     degradation_threshold: Annotated[float, Meta(gt=0.0, lt=1.0)]
+    sla_threshold: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
     qos_margin: Annotated[float, Meta(gt=-1.0, lt=1.0)] | None = None
     bias: float = 0.0
     offset: float = 0.0

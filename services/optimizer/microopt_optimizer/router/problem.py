@@ -110,4 +110,12 @@ def asked_sla(spec: SliceSpec, margin: Margin | None) -> Sla:
     if margin is None:
         return spec.sla.tightened(spec.qos_margin)
     qos_margin = spec.qos_margin if margin.qos_margin is None else margin.qos_margin
-    return replace(spec.sla.tightened(qos_margin), degradation_threshold=margin.degradation_threshold)
+    return replace(spec.sla.tightened(qos_margin), degradation_threshold=_asked_threshold(spec.sla, margin))
+
+
+def _asked_threshold(sla: Sla, margin: Margin) -> float:
+    """Return a margin's threshold; one made for a former SLA is taken in proportion, and relaxes nothing."""
+    made_for = margin.sla_threshold
+    if made_for is None or made_for == sla.degradation_threshold:
+        return margin.degradation_threshold
+    return sla.degradation_threshold * min(1.0, margin.degradation_threshold / made_for)
