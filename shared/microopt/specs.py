@@ -197,10 +197,12 @@ class Margin(Struct, frozen=True, kw_only=True, tag="microopt.margin.v1"):
     is for loads of which nothing is known yet: slice models err by load, and the `levels` say by how much.
     `bias` is by how many standard deviations reality has been worse than the slice model said, `offset` what the
     long-run guarantee adds; `missed` is the share of the `judged` intervals in which the SLA was not fulfilled.
+    `sla_threshold` is the degradation threshold of the SLA that it was made for.
     """
 
     slice: _SliceId
     degradation_threshold: Annotated[float, Meta(gt=0.0, lt=1.0)]
+    sla_threshold: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
     qos_margin: Annotated[float, Meta(gt=-1.0, lt=1.0)] | None = None
     bias: float = 0.0
     offset: float = 0.0

@@ -11,6 +11,7 @@ from nats.js.errors import NotFoundError
 
 from microopt import codec, desired, streams, subjects
 from microopt.agent import Agent
+from microopt.errors import InvalidMessageError
 from microopt.messages import (
     Allocation,
     Answer,
@@ -32,7 +33,8 @@ from microopt.settings import Settings
 from microopt.specs import Canary, Margin, Route
 from microopt.testing import eventually, running
 from microopt_optimizer.auditor.agent import build
-from microopt_optimizer.auditor.margins import no_margins
+from microopt_optimizer.auditor.following import Following
+from microopt_optimizer.auditor.margins import Margins, no_margins
 
 GOOD = {"transport_bandwidth": 20.0, "gnb_cpu": 2250.0}
 FAST = {"answer_within_s": 2.0, "look_every_s": 0.05, "late_s": 0.2, "stale_after_s": 0.0}
@@ -232,28 +234,29 @@ async def test_a_problem_whose_interval_is_over_is_given_to_no_shadow(bus, broke
 # Intervals
 
 
-async def play(
-    bus, interval: Interval, slice_: str, missed: int = 0, *, epoch: int, optimizer: str = "one", slots=10
-):
+async def play(bus, interval: Interval, slice_: str, missed: int = 0, *, epoch: int, users: float = 2.0, slots=10):
     """Publish an interval's telemetry, of whose slots the first `missed` were bad, and its allocation.
 
     In this order, as the interval is over and thus due as soon as it is known.
     """
     for n in range(slots):
         time, qos = interval.start + timedelta(seconds=n * SLOT_S), 3.0 if n < missed else 5.0
-        await bus.publish(Telemetry(slice=slice_, time=time, slot_s=SLOT_S, users=2.0, qos=qos))
-    await bus.publish(
-        Allocation(
-            slice=slice_,
-            pool="edge",
-            interval=interval,
-            epoch=epoch,
-            values=GOOD,
-            valid_until=interval.end,
-            optimizer=optimizer,
-            status="optimal",
-            expected_degradation=0.05,
-        )
+        await bus.publish(Telemetry(slice=slice_, time=time, slot_s=SLOT_S, users=users, qos=qos))
+    await bus.publish(allocated(slice_, interval, epoch))
+
+
+def allocated(slice_: str, interval: Interval, epoch: int) -> Allocation:
+    """Return the allocation of an interval."""
+    return Allocation(
+        slice=slice_,
+        pool="edge",
+        interval=interval,
+        epoch=epoch,
+        values=GOOD,
+        valid_until=interval.start,
+        optimizer="one",
+        status="optimal",
+        expected_degradation=0.05,
     )
 
 
@@ -325,6 +328,70 @@ async def test_what_is_no_telemetry_is_kept_aside_and_stops_nothing(bus, broker,
     assert dead == 2
 
 
+async def test_an_interval_that_cannot_be_put_into_words_stops_no_other_slice(bus, broker, slices):
+    """Each number is one that telemetry may hold, and their sum is none that an assurance may."""
+    async with running(auditor(), broker.url):
+        await play(bus, over(), "2", epoch=1, users=1e12)
+        await play(bus, over(), "1", epoch=1)
+        [found] = await eventually(lambda: count_of(bus, Assurance, 1))
+    assert found.slice == "1"
+
+
+async def test_an_allocation_that_ends_after_the_last_year_is_kept_aside_and_stops_nothing(bus, broker, slices):
+    absurd = Interval(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), INTERVAL_S)
+    async with running(auditor(), broker.url):
+        await bus.js.publish("microopt.allocation.2", codec.encode(allocated("2", absurd, epoch=1)))
+        await play(bus, over(), "1", epoch=1)
+        await eventually(lambda: count_of(bus, Assurance, 1))
+        assert (await bus.js.stream_info(streams.DEAD)).state.messages == 1
+
+
+async def test_what_a_reader_fails_at_is_kept_aside_and_nothing_is_read_twice(bus):
+    for name in ("1", "2", "3"):
+        await bus.publish(Telemetry(slice=name, time=datetime.now(UTC), slot_s=SLOT_S, users=1.0, qos=1.0))
+    since, taken = datetime.now(UTC) - timedelta(minutes=1), []
+    following = Following(bus, Telemetry, subjects.ALL[Telemetry], since=since)
+
+    def take(telemetry, _):
+        taken.append(telemetry.slice)
+        if telemetry.slice == "2":
+            raise ZeroDivisionError
+
+    await following.read(take)
+    await following.read(take)
+    assert taken == ["1", "2", "3"]
+    dead = await bus.js.get_last_msg(streams.DEAD, subjects.dead("test"))
+    assert dead.headers["Microopt-Error"].startswith("ZeroDivisionError")
+
+
+async def test_an_assurance_that_cannot_be_read_holds_up_no_later_one(bus, broker, slices):
+    await bus.js.publish("microopt.assurance.1", b"junk")
+    async with running(auditor(), broker.url):
+        await play(bus, over(1), "1", epoch=1)
+        first = await eventually(lambda: last_said(bus, epoch=1))
+        await bus.js.publish("microopt.assurance.1", b"more junk")
+        await play(bus, Interval(first.interval.end, INTERVAL_S), "1", epoch=2)
+        await eventually(lambda: last_said(bus, epoch=2))
+
+
+async def last_said(bus, epoch: int) -> Assurance | None:
+    try:
+        message = await bus.js.get_last_msg(streams.ASSURANCES, "microopt.assurance.1")
+        found = codec.decode(message.data, Assurance, origin=message.subject)
+    except (NotFoundError, InvalidMessageError):
+        return None
+    return found if found.epoch == epoch else None
+
+
+async def test_a_stream_of_assurances_that_is_emptied_is_filled_again(bus, broker, slices):
+    async with running(auditor(), broker.url):
+        await play(bus, over(1), "1", epoch=1)
+        [first] = await eventually(lambda: count_of(bus, Assurance, 1))
+        await bus.js.purge_stream(streams.ASSURANCES)
+        await play(bus, Interval(first.interval.end, INTERVAL_S), "1", epoch=2)
+        await eventually(lambda: last_said(bus, epoch=2))
+
+
 # Margins
 
 
@@ -349,6 +416,7 @@ async def test_margins_follow_a_rule_once_for_each_interval_and_large_changes_ar
     assert re.search(r"a degradation of 0\.05 in place of 0\.(1|095) ", event.reason)  # as the teller had seen it
     kept = await desired.get(bus, Margin, "1")
     assert (kept.degradation_threshold, kept.at) == (0.05, event.interval.end)
+    assert kept.sla_threshold == 0.1  # the SLA's, so that it is known when that is another one
 
 
 async def test_an_interval_whose_margin_was_lost_in_a_crash_is_learned_from_at_the_start(bus, broker, slices):
@@ -362,6 +430,40 @@ async def test_an_interval_whose_margin_was_lost_in_a_crash_is_learned_from_at_t
     async with running(auditor(rule), broker.url):
         margin = await eventually(lambda: desired.get(bus, Margin, "1"))
     assert margin.degradation_threshold == 0.05
+
+
+async def test_a_margin_learns_from_what_an_auditor_said_that_did_not_live_to_learn(bus, broker, slices):
+    def rule(_, spec, assurance):
+        return Margin(slice=spec.slice, degradation_threshold=assurance.realised / 10)
+
+    async with running(auditor(rule), broker.url):
+        await play(bus, over(), "2", epoch=1)
+        [own] = await eventually(lambda: count_of(bus, Assurance, 1))  # it has begun to follow them
+        await bus.publish(replace(own, slice="1", status="NOT_FULFILLED", realised=0.5))
+        margin = await eventually(lambda: desired.get(bus, Margin, "1"))
+    assert margin.degradation_threshold == 0.05
+
+
+async def test_a_margin_learns_nothing_while_a_mode_keeps_what_is_in_force(bus, make_slice):
+    """It would ask for more and more, and nobody would have tried what it asked for before."""
+    margins = Margins(bus, lambda _, spec, __: Margin(slice=spec.slice, degradation_threshold=0.05))
+    frozen = Assurance(
+        slice="1",
+        pool="edge",
+        interval=over(),
+        epoch=1,
+        optimizer="one",
+        status="NOT_FULFILLED",
+        degradation_threshold=0.1,
+        cost=1.0,
+        at=datetime.now(UTC),
+        realised=0.5,
+        fallback="force",
+    )
+    await margins.learn(frozen, make_slice("1"))
+    assert await desired.get(bus, Margin, "1") is None
+    await margins.learn(replace(frozen, fallback="last"), make_slice("1"))
+    assert await desired.get(bus, Margin, "1") is not None
 
 
 async def test_a_rule_that_fails_stops_no_assurance(bus, broker, slices):
@@ -392,11 +494,13 @@ async def set_canary(bus, **changes) -> datetime:
     return since
 
 
-async def try_out(bus, since: datetime, n: int, asked: Asked, cpu: float, error: str = "") -> None:
+async def try_out(
+    bus, since: datetime, n: int, asked: Asked, cpu: float, error: str = "", active: str = "one"
+) -> None:
     """Publish the answers of active and canary for interval `n`, and the assurance of the canary's slice."""
     interval = Interval(since + timedelta(seconds=n * INTERVAL_S), INTERVAL_S)
     problem = replace(asked.problem, interval=interval)
-    for role, name, its_cpu in (("active", "one", 2250.0), ("canary", "two", cpu)):
+    for role, name, its_cpu in (("active", active, 2250.0), ("canary", "two", cpu)):
         given = None if error and role == "canary" else solution(problem, name, its_cpu)
         answer = Answer(
             pool="edge",
@@ -476,6 +580,31 @@ async def test_a_canary_that_fails_is_rolled_back_early_by_an_auditor_that_was_r
         route = await eventually(lambda: judged(bus))
     assert "after 3 of 24 intervals, as it cannot keep failures" in route.reason
     assert "failures 3 of 3" in route.reason
+
+
+async def test_a_canary_is_compared_with_the_active_optimizer_of_now(bus, broker, slices, make_asked):
+    since = await set_canary(bus)
+    async with running(auditor(), broker.url):
+        for n in range(2):
+            await try_out(bus, since, n, make_asked(), cpu=2000.0)
+        await asyncio.sleep(0.3)
+        route = await desired.get(bus, Route, "edge")
+        await bus.put_spec(streams.ROUTES, "edge", replace(route, active="three"))
+        await asyncio.sleep(0.3)
+        await try_out(bus, since, 2, make_asked(), cpu=2000.0, active="three")
+        route = await eventually(lambda: judged(bus))
+    assert "cost 0.9383 of three's on 1 problems" in route.reason
+
+
+async def test_a_canary_is_judged_although_intervals_cannot_be(bus, broker, slices, make_asked):
+    since = await set_canary(bus)
+    async with running(auditor(), broker.url):
+        await play(bus, over(), "2", epoch=1)
+        await eventually(lambda: count_of(bus, Assurance, 1))  # it has begun, and provides no streams any more
+        await bus.js.delete_stream(streams.TELEMETRY)
+        for n in range(3):
+            await try_out(bus, since, n, make_asked(), cpu=3000.0)
+        await eventually(lambda: judged(bus))
 
 
 async def test_a_canary_without_a_beginning_begins_when_it_is_seen(bus, broker, slices):

@@ -121,6 +121,17 @@ async def test_going_back_twice_and_forward_again_keeps_the_way_back(bus):
     assert kept == [1, 2, 3, 2, 1, 3, 1]
 
 
+async def test_going_back_from_a_version_that_was_promoted_again_is_no_circle(bus):
+    for seed in (1, 2):
+        await model_store.publish_version(bus, "embb", made(seed))
+    for version in (1, 2, 1):
+        await promote(bus, version)
+    for version in (2, 1):
+        assert (await routes.rollback(bus, "embb", reason="", by="ops")).version == version
+    with pytest.raises(ConfigError, match="nothing to go back to, version 1 came first"):
+        await routes.rollback(bus, "embb", reason="", by="ops")
+
+
 async def test_of_two_changes_made_from_one_state_the_later_is_refused(bus):
     for seed in (1, 2):
         await model_store.publish_version(bus, "embb", made(seed))
@@ -152,6 +163,12 @@ async def test_a_number_is_not_given_again_after_its_version_was_deleted(bus):
     assert await model_store.publish_version(bus, "embb", made(3)) == 3
     with pytest.raises(ConfigError, match="model embb has no version 2; versions: 1, 3"):
         await promote(bus, 2)
+
+
+async def test_an_entry_that_is_no_objects_keeps_nobody_from_publishing(bus, run_command):
+    await bus.js.publish(f"$O.{streams.MODELS}.M.Zg", b"{}")  # no base64
+    assert await model_store.publish_version(bus, "embb", made(1)) == 1
+    assert "embb: no route" in (await run_command("list")).output
 
 
 async def test_a_route_that_cannot_be_read_leaves_in_force_what_is_and_is_named_to_who_begins(bus):

@@ -21,7 +21,7 @@ from microopt_optimizer.slice_model import model_file, model_store
 from microopt_optimizer.slice_model.dataset import dataset_from_arrays
 from microopt_optimizer.slice_model.model_store import ModelStore
 from microopt_optimizer.slice_model.training import FAST, train
-from microopt_optimizer.tuner import report
+from microopt_optimizer.tuner import report, tuning
 from microopt_optimizer.tuner.agent import build
 from microopt_optimizer.versions import objects, routes
 from microopt_optimizer.versions.cli import model as command
@@ -245,6 +245,19 @@ async def test_a_model_that_is_not_there_is_said(bus, tuner, slice_, make_slice)
         await slice_.measure(1.0, count=50)
         one = await eventually(lambda: report.get(bus, "none"))
     assert "model 'none' is not in the object store" in one.note
+
+
+async def test_trouble_with_one_model_keeps_no_other_from_being_measured(
+    bus, tuner, slice_, make_slice, model, monkeypatch
+):
+    await model_store.publish(bus, "broken", model)
+    await bus.put_spec(streams.SLICES, "2", make_slice("2", model="broken"))
+    measure = tuning.nlls
+    monkeypatch.setattr(tuning, "nlls", lambda m, rows: 1 / 0 if m.name == "broken" else measure(m, rows))
+    async with tuner():
+        await slice_.measure(1.0, count=50, name="2")
+        await slice_.measure(1.0, count=50)
+        await found(bus, lambda r: r.rows == 50)
 
 
 def test_original_data_that_is_not_there_is_a_wrong_setting(tmp_path):

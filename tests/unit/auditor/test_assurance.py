@@ -93,6 +93,10 @@ def test_cost_and_promise_are_of_the_allocation(outcome, make_slice):
     assert outcome(*[(1.0, 5.0)] * 10).peak_cost is None
 
 
+def test_what_stood_in_for_an_answer_is_said(outcome, make_allocation):
+    assert outcome(allocations=[(make_allocation(fallback="peak"), EARLY)]).fallback == "peak"
+
+
 @pytest.mark.parametrize(("second_at_s", "epoch"), [(-0.5, 2), (4.0, 2), (5.0, 2), (6.0, 1)])
 def test_an_interval_is_of_the_epoch_that_ruled_longest(outcome, make_allocation, second_at_s, epoch):
     second = make_allocation(2), START + timedelta(seconds=second_at_s)
@@ -146,6 +150,15 @@ def test_slots_of_another_length_and_late_ones_are_said(make_allocation, telemet
     assert book.see(telemetry(0), SLA) == ""
     assert book.see(telemetry(1, slot_s=0.5), SLA) == "other-length"
     assert book.see(telemetry(-1), SLA) == "late"
+
+
+def test_a_slot_so_short_that_an_interval_has_too_many_is_not_counted(make_allocation, telemetry):
+    book = Book(START_MS)
+    book.allocate(make_allocation(interval=Interval(START, 31 * 86_400.0)), EARLY, SLA)
+    assert book.see(telemetry(0, slot_s=0.001), SLA) == "other-length"
+    assert book.see(telemetry(0, slot_s=1.0), SLA) == ""
+    [tally] = book.due(math.inf)
+    assert tally.known == 1
 
 
 def test_an_interval_is_due_once_it_is_over_and_judged_once(make_allocation, make_slice, make_pool):

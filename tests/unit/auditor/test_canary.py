@@ -144,6 +144,13 @@ def test_a_canary_that_never_ruled_is_not_promoted(evidence):
     assert "unfulfilled 0 of 0 (limit 0.1): missed" in judgement.reason
 
 
+def test_what_stood_in_for_the_canarys_answers_is_not_its(evidence):
+    found = evidence(status=lambda n: "NOT_FULFILLED" if n == 3 else "FULFILLED")
+    for n in range(3):
+        found.see(assurance(n, "1", fallback="peak"), ROUTE)
+    assert "unfulfilled 2 of 5 = 0.4 (limit 0.1): missed" in judge(ROUTE, found).reason
+
+
 def test_unknown_intervals_are_not_judged(evidence):
     assert judge(ROUTE, evidence(status=lambda n: "UNKNOWN" if n == 2 else "FULFILLED")) is None
 

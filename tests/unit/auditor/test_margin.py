@@ -118,6 +118,11 @@ def test_what_the_slice_model_did_not_promise_is_no_reason_to_ask_for_more():
     assert margin.missed == 1.0
 
 
+def test_a_target_that_cannot_be_held_is_no_promise_even_if_the_sla_is():
+    tightened = assurance(0.2, expected=0.05, asked_threshold=0.02)
+    assert after([tightened] * 50).offset == DEFAULT.offset_at_first
+
+
 def test_a_relaxed_target_is_still_a_promise():
     relaxed = assurance(0.2, expected=0.14, asked_threshold=0.14)
     assert after([relaxed]).offset > DEFAULT.offset_at_first
@@ -264,6 +269,10 @@ def test_the_share_of_missed_intervals_keeps_the_guarantee(outcomes, late, alpha
         weights += weight
         missed += weight * (misses and counts)
     assert missed / weights <= guaranteed(weights, chosen, late) + 1e-9
+
+
+def test_nothing_is_guaranteed_of_intervals_that_do_not_count():
+    assert guaranteed(0.0) == guaranteed(1e-9) == 1.0
 
 
 def test_the_guarantee_is_tight():

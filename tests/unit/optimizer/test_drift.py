@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 
 from microopt.specs import PoolSpec, ResourceSpec
-from microopt_optimizer.slice_model.model_file import Metrics
+from microopt_optimizer.slice_model.model_file import Metrics, TrainedModel
 from microopt_optimizer.tuner.drift import CAP, Window, most_excessive
-from microopt_optimizer.tuner.followed import reference_of, unfit
+from microopt_optimizer.tuner.followed import Followed, reference_of, unfit
 from microopt_optimizer.tuner.fresh import Row, Settled, is_known, row
+from microopt_optimizer.tuner.metrics import TunerMetrics
 from microopt_optimizer.tuner.settings import TunerSettings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -161,6 +163,33 @@ def test_the_reference_is_of_rows_that_were_not_trained_on(random_network):
     parts = {part: Metrics(rows=1, nll=nll, mse=0.0, mae=0.0) for part, nll in PARTS.items()}
     for known, reference in ((["train"], None), (["train", "test"], 2.0), (list(PARTS), 3.0)):
         assert reference_of(replace(header, metrics={part: parts[part] for part in known})) == reference
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [({}, 1), ({"qos_unit": "kbit/s"}, 0), ({"higher_is_better": False}, 0), ({"resources": ...}, 0)],
+)
+def test_rows_are_measured_again_by_a_version_for_which_their_numbers_mean_the_same(random_network, changes, kept):
+    followed, former, latter = Followed("embb", TunerSettings()), random_network(0), random_network(1)
+    followed.begin(former, None)
+    followed.window.add(rows(1), [1.0])
+    if "resources" in changes:
+        cpu, *others = latter.header.resources
+        changes = {"resources": (replace(cpu, unit="cores"), *others)}
+    version = TrainedModel(latter.network, replace(latter.header, **changes))
+    assert len(followed.begin(version, None)) == kept
+
+
+def test_a_model_that_was_never_measured_can_be_forgotten():
+    """With every client of Prometheus that is allowed: older ones mind."""
+    registry = CollectorRegistry()
+    metrics = TunerMetrics(registry)
+    metrics.drifted.labels("other").set(1.0)
+    metrics.drifted.labels("gone").set(1.0)
+    for model in ("gone", "never-measured"):
+        metrics.forget(model)
+    assert registry.get_sample_value("microopt_model_drifted", {"model": "other"}) == 1.0
+    assert registry.get_sample_value("microopt_model_drifted", {"model": "gone"}) is None
 
 
 def test_more_rows_than_the_window_holds_are_refused():

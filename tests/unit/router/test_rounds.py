@@ -73,6 +73,25 @@ def test_slices_that_are_not_asked_keep_their_share_of_the_capacity(slices, make
     assert got.capacity_prices == {"gnb_cpu": 0.1}
 
 
+@pytest.mark.parametrize(
+    ("threshold", "made_for", "asked"),
+    [
+        (0.12, 0.1, 0.12),  # for the SLA of now, which is 0.1
+        (0.12, None, 0.12),  # by an auditor that did not say
+        (0.15, 0.3, 0.05),  # for one that was looser, tightened to a half
+        (0.4, 0.3, 0.1),  # and relaxed: that was learned of another SLA
+        (0.01, 0.05, 0.02),
+    ],
+)
+def test_a_margin_that_was_made_for_another_sla_is_taken_in_proportion_and_relaxes_nothing(
+    slices, make_pool, make_forecast, threshold, made_for, asked
+):
+    margin = Margin(slice="1", degradation_threshold=threshold, sla_threshold=made_for)
+    forecasts = {"1": make_forecast("1", start=START)}
+    got = problem(make_pool(), INTERVAL, forecasts, slices, {}, 1.0, 256, {}, {"1": margin})
+    assert got.slices[0].sla.degradation_threshold == pytest.approx(asked)
+
+
 def test_capacity_left_is_never_negative(slices, make_pool, make_forecast):
     last = {"2": allocated_("2", transport_bandwidth=99.0), "3": allocated_("3", transport_bandwidth=99.0)}
     got = problem(make_pool(), INTERVAL, {"1": make_forecast("1", start=START)}, slices, last, 1.0, 256, {}, {})

@@ -65,7 +65,7 @@ class Auditor:
         self._shadows.ask(asked)
 
     async def audit(self, context: Context) -> None:
-        """Judge intervals and canaries; what fails is tried again at the next look."""
+        """Judge intervals, and canaries whatever becomes of that; what fails is tried again at the next look."""
         if self._metrics is None:
             raise TemporaryError("the auditor is not open")
         margins = Margins(context.bus, self._margin_rule)
@@ -79,11 +79,11 @@ class Auditor:
                     await assuring.open()
                     is_open = True
                 await assuring.look()
-                await canaries.look(self._routes)
             except (MicrooptError, nats.errors.Error, TimeoutError) as error:  # the bus is away for a while
                 context.log.warning("look_failed", error=str(error) or repr(error))
             except Exception:
                 context.log.exception("look_failed")
+            await canaries.look(self._routes)
             await asyncio.sleep(self._settings.look_every_s)
 
 

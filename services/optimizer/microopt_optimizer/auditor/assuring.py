@@ -27,8 +27,8 @@ AHEAD_INTERVALS: Final = 3.0
 AT_ONCE: Final = 32
 
 Judged = tuple[Book, SliceSpec, Assurance]
-Last = tuple[Assurance, int]
-"""A slice's last assurance, and its sequence in the stream."""
+Last = tuple[Assurance | None, int]
+"""A slice's last assurance, None if there is none that can be read, and its sequence in the stream, 0 for none."""
 
 
 class Assuring:
@@ -56,13 +56,16 @@ class Assuring:
         self._books: dict[str, Book] = {}
         self._begin_ms = 0.0
         self._checked: set[str] = set()
+        self._heard: list[Assurance] = []
         self._log = structlog.get_logger("microopt.auditor")
 
     async def open(self) -> None:
         """Find where to begin: behind the last assurances, but not farther back than is worth reading."""
         now = datetime.now(UTC)
-        last = dict(zip(self._slices, await self._last_of(list(self._slices)), strict=True))
-        begin = min([now, *(_begin(spec, last[name], now) for name, spec in self._slices.items())])
+        names = list(self._slices)  # others may come and go while the last assurances of these are read
+        last = dict(zip(names, await self._last_of(names), strict=True))
+        assurances = {name: assurance for name, (assurance, _) in last.items()}
+        begin = min([now, *(_begin(spec, assurances.get(name), now) for name, spec in self._slices.items())])
         begin = max(begin, now - timedelta(seconds=self._settings.look_back_s))
         self._begin_ms = begin.timestamp() * 1000.0
         longest_s = max((spec.interval_s for spec in self._slices.values()), default=0.0)
@@ -78,9 +81,8 @@ class Assuring:
         before_ms = (datetime.now(UTC).timestamp() - self._settings.late_s) * 1000.0
         await self._allocations.read(self._allocate)
         await self._telemetry.read(self._see)
-        await self._assurances.read(
-            lambda assurance, at: self._book(assurance.slice).judged(assurance, at.sequence.stream)
-        )
+        await self._assurances.read(self._hear)
+        await self._learn_heard()
         self._forget_removed()
         while judged := await self._judge_due(before_ms):
             if not await self._publish(judged):
@@ -101,6 +103,20 @@ class Assuring:
         if reason := self._book(telemetry.slice).see(telemetry, spec.sla):
             self._metrics.slots_unused.labels(telemetry.slice, reason).inc()
 
+    def _hear(self, assurance: Assurance, stored: Msg.Metadata) -> None:
+        """Take an assurance that another stored, or this auditor without hearing of it."""
+        book, sequence = self._book(assurance.slice), stored.sequence.stream
+        if sequence > book.sequence:
+            self._heard.append(assurance)
+        book.judged(assurance, sequence)
+
+    async def _learn_heard(self) -> None:
+        """Let margins learn in place of an author that is gone, or does not know that it is one."""
+        heard, self._heard = self._heard, []
+        for assurance in heard:
+            if spec := self._slices.get(assurance.slice):
+                await self._learn(assurance, spec)
+
     def _forget_removed(self) -> None:
         for name in set(self._checked) - set(self._slices):
             self._checked.discard(name)
@@ -120,7 +136,9 @@ class Assuring:
                 if spec is None:
                     raise MicrooptError(f"slice {name} has no specification; see `microopt apply`")
                 pool = self._pools.get(tally.ruling().pool)
-                return book, spec, judge(tally, spec, pool, self._settings.known_share, at)
+                found = judge(tally, spec, pool, self._settings.known_share, at)
+                codec.encode(found)  # one that is out of range must not keep the others from being published
+                return book, spec, found
             except MicrooptError as error:
                 self._unjudged(tally.ruling(), str(error))
                 book.close(tally)
@@ -142,8 +160,9 @@ class Assuring:
                 if stored.fate in ("new", "duplicate"):
                     book.judged(assurance, stored.sequence)
                     await self._tell(assurance, spec, is_new=stored.fate == "new")
-                else:  # also overtaken by another auditor: its assurance is read before the next look's judging
+                else:  # what has overtaken it is read before the next look's judging
                     stored_all = False
+                    self._checked.discard(assurance.slice)
         return stored_all
 
     async def _tell(self, assurance: Assurance, spec: SliceSpec, *, is_new: bool) -> None:
@@ -167,41 +186,44 @@ class Assuring:
         for name, found in zip(names, await self._last_of(names), strict=True):
             await self._note(name, found)
 
-    async def _note(self, name: str, last: Last | None) -> None:
+    async def _note(self, name: str, last: Last) -> None:
         """Take a checkpoint, and let the margin learn from it in case a crash came between."""
         self._checked.add(name)
-        if last is None:
-            return
         assurance, sequence = last
-        self._book(name).judged(assurance, sequence)
+        book = self._book(name)
+        book.sequence = sequence  # also a lower one: the stream may have been purged or lost
+        if assurance is None:
+            return
+        book.judged(assurance, sequence)
         if spec := self._slices.get(name):
             await self._learn(assurance, spec)
 
-    async def _last_of(self, names: list[str]) -> list[Last | None]:
+    async def _last_of(self, names: list[str]) -> list[Last]:
         turns = asyncio.Semaphore(AT_ONCE)
 
-        async def read(name: str) -> Last | None:
+        async def read(name: str) -> Last:
             async with turns:
                 return await _last(self._bus, name)
 
         return await asyncio.gather(*(read(name) for name in names))
 
 
-def _begin(spec: SliceSpec, last: Last | None, now: datetime) -> datetime:
+def _begin(spec: SliceSpec, last: Assurance | None, now: datetime) -> datetime:
     """Return since when a slice is not judged."""
     if last is not None:
-        return min(last[0].interval.end, now)
+        return min(last.interval.end, now)
     return now - timedelta(seconds=FIRST_INTERVALS * spec.interval_s)
 
 
-async def _last(bus: Bus, name: str) -> Last | None:
+async def _last(bus: Bus, name: str) -> Last:
     subject = f"{subjects.ROOT}.assurance.{name}"
     try:
         message = await bus.js.get_last_msg(streams.ASSURANCES, subject)
     except NotFoundError:
-        return None
+        return None, 0
+    data, sequence = message.data or b"", message.seq or 0
     try:
-        return codec.decode(message.data or b"", Assurance, origin=subject), message.seq or 0
+        return codec.decode(data, Assurance, origin=subject), sequence
     except InvalidMessageError as error:
-        await bus.dead_letter(message.data or b"", subject=subject, error=error, kind="Assurance")
-        return None
+        await bus.dead_letter(data, subject=subject, error=error, kind="Assurance", stream_sequence=sequence)
+        return None, sequence  # the next assurance is stored behind it all the same

@@ -1,6 +1,6 @@
 """The judge's shell: gathers the evidence on each canary, and writes the route that follows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -21,12 +21,15 @@ from microopt_optimizer.auditor.metrics import AuditorMetrics
 
 MOST_CHARS: Final = 2_000
 
+About = tuple[Canary, str, dict[str, str]]
+"""What evidence is about: the canary, the active optimizer beside it, and exceptions, whose slices it has not."""
+
 
 @dataclass
 class _Trial:
-    """One canary, from when it was set."""
+    """One canary on one route, from when it was set."""
 
-    canary: Canary
+    about: About
     evidence: Evidence
     answers: Following[Answer]
     assurances: Following[Assurance]
@@ -61,37 +64,35 @@ class Canaries:
         if route.canary is None:
             return
         if route.canary.since is None:
-            await self._begin(route.pool, route.canary)
+            await self._begin(route, route.canary)
             return
-        trial = self._trial(route.pool, route.canary, route.canary.since)
+        trial = self._trial(route, route.canary, route.canary.since)
         pool, evidence = self._pools.get(route.pool), trial.evidence
         await trial.answers.read(lambda answer, _: evidence.hear(answer, route, pool))
         await trial.assurances.read(lambda assurance, _: evidence.see(assurance, route))
         if judgement := judge(route, evidence):
-            await self._carry_out(route.pool, route.canary, judgement)
+            await self._carry_out(route, route.canary, judgement)
 
-    def _trial(self, pool: str, canary: Canary, since: datetime) -> _Trial:
+    def _trial(self, route: Route, canary: Canary, since: datetime) -> _Trial:
+        """Return the trial under way; it begins anew, from what is stored, when the route changes under it."""
+        pool, about = route.pool, (canary, route.active, route.exceptions)
         trial = self._trials.get(pool)
-        if trial is None or trial.canary != canary:
+        if trial is None or trial.about != about:
             trial = self._trials[pool] = _Trial(
-                canary,
+                about,
                 Evidence(),
                 Following(self._bus, Answer, f"{subjects.ROOT}.solution.*.{pool}", since=since),
                 Following(self._bus, Assurance, subjects.ALL[Assurance], since=since),
             )
         return trial
 
-    async def _begin(self, pool: str, canary: Canary) -> None:
+    async def _begin(self, route: Route, canary: Canary) -> None:
         """Note since when a canary is one, if who set it did not."""
+        await self._change(route, replace(route, canary=replace(canary, since=datetime.now(UTC))))
 
-        def begun(route: Route) -> Route:
-            return replace(route, canary=replace(canary, since=datetime.now(UTC)))
-
-        await self._change(pool, canary, begun)
-
-    async def _carry_out(self, pool: str, canary: Canary, judgement: Judgement) -> None:
-        at = datetime.now(UTC)
-        if not await self._change(pool, canary, lambda route: followed(route, judgement, at)):
+    async def _carry_out(self, route: Route, canary: Canary, judgement: Judgement) -> None:
+        at, pool = datetime.now(UTC), route.pool
+        if not await self._change(route, followed(route, judgement, at)):
             return
         outcome = "promoted" if judgement.promote else "rolled-back"
         self._metrics.canaries.labels(pool, outcome).inc()
@@ -99,18 +100,18 @@ class Canaries:
         reason = judgement.reason[:MOST_CHARS]
         await self._bus.publish(Event(pool=pool, kind="canary", at=at, optimizer=canary.optimizer, reason=reason))
 
-    async def _change(self, pool: str, canary: Canary, change: Callable[[Route], Route]) -> bool:
-        """Write the changed route in place of the one that stands; return False if that has another canary."""
+    async def _change(self, former: Route, route: Route) -> bool:
+        """Write a route in place of its former; return False if that is not what stands."""
+        pool = former.pool
         kv = await self._bus.js.key_value(streams.ROUTES)
         try:
             entry = await kv.get(pool)
         except KeyNotFoundError:
             return False
-        route = codec.decode(entry.value or b"", Route, origin=f"{streams.ROUTES}/{pool}")
-        if route.canary != canary:
+        if codec.decode(entry.value or b"", Route, origin=f"{streams.ROUTES}/{pool}") != former:
             return False  # judged, or changed by an operator, in the meantime
         try:
-            await kv.update(pool, codec.encode(change(route)), last=entry.revision)
+            await kv.update(pool, codec.encode(route), last=entry.revision)
         except KeyWrongLastSequenceError:  # looked at again, on the route that stands by then
             return False
         return True

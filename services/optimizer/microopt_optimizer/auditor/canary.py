@@ -35,7 +35,7 @@ class Evidence:
     asked: set[datetime] = field(default_factory=set)
     """Starts of the intervals for which the canary was asked."""
     fulfilled: dict[tuple[str, datetime], tuple[str, bool]] = field(default_factory=dict)
-    """By slice and start of the interval: whose allocation ruled, and whether the SLA was held."""
+    """By slice and start of the interval: whose answer ruled, if any did, and whether the SLA was held."""
 
     @property
     def judged(self) -> int:
@@ -182,7 +182,7 @@ def _share_finding(name: str, count: int, total: int, limit: float) -> Finding:
 
 
 def _ruled(canary: Canary, evidence: Evidence) -> list[bool]:
-    """Return for each interval of a slice that the canary's allocation ruled whether the SLA was held."""
+    """Return for each interval of a slice that the canary's answer ruled whether the SLA was held."""
     return [held for optimizer, held in evidence.fulfilled.values() if optimizer == canary.optimizer]
 
 

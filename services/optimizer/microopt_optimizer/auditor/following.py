@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from microopt import codec, subjects
 from microopt.bus import Bus
-from microopt.errors import ConfigError, InvalidMessageError
+from microopt.errors import InvalidMessageError, MicrooptError
 from microopt.replay import replay
 from microopt.streams import STREAM_OF
 
@@ -36,8 +36,8 @@ class Following(Generic[T]):
     async def read(self, take: Callable[[T, Msg.Metadata], None]) -> None:
         """Hand what was stored since the last reading to `take`, in order, each with its metadata.
 
-        What cannot be used is put on the dead-letter subject. After an error, the next reading goes on behind the
-        last batch that was taken.
+        What cannot be used is put on the dead-letter subject, and so is what `take` fails at: it would fail again.
+        After an error, the next reading goes on behind the last message that was taken.
 
         Raises:
             TemporaryError: a message was lost on its way.
@@ -55,8 +55,7 @@ class Following(Generic[T]):
         async for batch in replay(self._bus, self._stream, self._subject, start=start, last=last):
             for message in batch:
                 await self._hand_over(message, take)
-            if batch:  # empty where all that waits was stored since
-                self._next = batch[-1].metadata.sequence.stream + 1
+                self._next = message.metadata.sequence.stream + 1
         self._next = last + 1
 
     async def _hand_over(self, message: Msg, take: Callable[[T, Msg.Metadata], None]) -> None:
@@ -65,10 +64,11 @@ class Following(Generic[T]):
             value = codec.decode(message.data, self._kind, origin=message.subject)
             if (own := subjects.of(value)) != message.subject:
                 raise InvalidMessageError(f"{message.subject}: holds a {kind} that belongs on {own}")
-        except (InvalidMessageError, ConfigError) as error:
+            take(value, message.metadata)
+        except Exception as error:
+            if not isinstance(error, MicrooptError):
+                self._log.exception("message_not_taken", subject=message.subject)
             sequence = message.metadata.sequence.stream
             await self._bus.dead_letter(
                 message.data, subject=message.subject, error=error, kind=kind, stream_sequence=sequence
             )
-            return
-        take(value, message.metadata)

@@ -100,7 +100,7 @@ def updated(
 
 def _was_hopeless(assurance: Assurance) -> bool:
     """Return whether the slice model itself did not promise what was asked for: asking for more would not help."""
-    asked = max(assurance.asked_threshold or 0.0, assurance.degradation_threshold)
+    asked = assurance.asked_threshold or assurance.degradation_threshold
     expected = assurance.expected_degradation
     return expected is not None and expected > asked * (1.0 + _ROUNDING)
 
@@ -174,5 +174,7 @@ def guaranteed(weight: float, settings: MarginSettings = DEFAULT, late: int = _L
     the slice model did not promise what was asked for, and those missed while the strictest target was asked
     for. `late` is how many intervals are asked for before the result of one is known, at most 1.
     """
+    if weight <= 0.0:
+        return 1.0
     reach = settings.offset_at_most + (late + 1) * settings.step - settings.offset_at_first
-    return settings.unfulfilled_at_most + reach / (settings.step * weight)
+    return min(1.0, settings.unfulfilled_at_most + reach / (settings.step * weight))

@@ -43,11 +43,13 @@ class Margins:
     async def learn(self, assurance: Assurance, spec: SliceSpec) -> None:
         """Let the slice's margin follow an assurance with a realised degradation.
 
+        Where a mode kept what was in force, nothing of what was asked for was tried, and nothing is learned.
+
         Raises:
             TemporaryError: others changed the margin each time.
             nats.errors.Error: the server is gone.
         """
-        if assurance.realised is None or self._rule is no_margins:
+        if assurance.realised is None or assurance.fallback == "force" or self._rule is no_margins:
             return
         for _ in range(ATTEMPTS):
             former, revision = await self._read(spec.slice)
@@ -56,7 +58,7 @@ class Margins:
             margin = self._rule(former, spec, assurance)
             if margin is None:
                 return
-            margin = replace(margin, at=assurance.interval.end)
+            margin = replace(margin, at=assurance.interval.end, sla_threshold=spec.sla.degradation_threshold)
             if await self._write(margin, revision):
                 await self._tell(former, margin, spec, assurance)
                 return

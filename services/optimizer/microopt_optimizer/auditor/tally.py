@@ -14,6 +14,8 @@ Fate = Literal["counted", "again", "other-length"]
 
 MOST_WAITING: Final = 2048
 """Slots of a slice that are kept without an allocation to whose interval they belong."""
+MOST_SLOTS: Final = 31 * 86_400
+"""Slots of an interval, a byte each: those of a second in the longest interval that there is."""
 
 _UNSEEN, _UNKNOWN, _KNOWN = range(3)
 
@@ -110,11 +112,13 @@ class Tally:
 
     def count(self, slot: Slot, sla: Sla) -> Fate:
         """Count a slot of this interval."""
+        if self._slots and slot.slot_ms != self._slot_ms:
+            return "other-length"
         if not self._slots:
+            if self.end_ms - self.start_ms > MOST_SLOTS * slot.slot_ms:
+                return "other-length"
             self._slot_ms = slot.slot_ms
             self._slots = bytearray(self.slots(0.0))
-        elif slot.slot_ms != self._slot_ms:
-            return "other-length"
         index = min(int((slot.ms - self.start_ms) / self._slot_ms + 1e-6), len(self._slots) - 1)
         state = _KNOWN if slot.is_known else _UNKNOWN
         if self._slots[index] >= state:

@@ -106,9 +106,17 @@ def _slice(
 
 
 def asked_sla(spec: SliceSpec, margin: Margin | None, users: float) -> Sla:
-    """Return what optimizers are asked for in place of the SLA: tighter by the margins in force for such a load."""
+    """Return what optimizers are asked for in place of the SLA: tighter by the margins in force for that load."""
     if margin is None:
         return spec.sla.tightened(spec.qos_margin)
     learned = margin.qos_margin_at(users)
     sla = spec.sla.tightened(spec.qos_margin if learned is None else learned)
-    return replace(sla, degradation_threshold=margin.degradation_threshold)
+    return replace(sla, degradation_threshold=_asked_threshold(spec.sla, margin))
+
+
+def _asked_threshold(sla: Sla, margin: Margin) -> float:
+    """Return a margin's threshold; one made for a former SLA is taken in proportion, and relaxes nothing."""
+    made_for = margin.sla_threshold
+    if made_for is None or made_for == sla.degradation_threshold:
+        return margin.degradation_threshold
+    return sla.degradation_threshold * min(1.0, margin.degradation_threshold / made_for)

@@ -81,6 +81,8 @@ class Tuner:
                     await self._measure(followed, store, metrics, context)
                 except (MicrooptError, nats.errors.Error) as error:  # the next time it may be otherwise
                     context.log.warning("model_not_measured", model=followed.name, error=str(error) or repr(error))
+                except Exception:  # trouble with one model must not keep others from being measured
+                    context.log.exception("model_not_measured", model=followed.name)
             await asyncio.sleep(self._settings.every_s)
 
     async def _measure(self, one: Followed, store: ModelStore, metrics: TunerMetrics, context: Context) -> None:

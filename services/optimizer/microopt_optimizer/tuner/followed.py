@@ -64,8 +64,8 @@ class Followed:
 
         `former` is what was found before the tuner began: an offer that stands is not made twice.
         """
-        known = self.model.header.resource_names if self.model else None
-        rows = self.window.rows if known == model.header.resource_names else []
+        is_alike = self.model is not None and _meaning(self.model.header) == _meaning(model.header)
+        rows = self.window.rows if is_alike else []
         self.model = model
         self.window = self._new_window(reference_of(model.header))
         self.said_drifted, self.note, self.next_at = False, "", 0
@@ -132,6 +132,12 @@ def reference_of(header: ModelHeader) -> float | None:
     """Return the NLL that a model had on rows it was not trained on, None where there were none."""
     metrics = header.metrics.get("validation") or header.metrics.get("test")
     return metrics.nll if metrics else None
+
+
+def _meaning(header: ModelHeader) -> tuple[object, ...]:
+    """Return what the numbers of a row are to a model."""
+    inputs = tuple((resource.name, resource.unit) for resource in header.resources)
+    return inputs, header.qos_metric, header.qos_unit, header.higher_is_better
 
 
 def unfit(spec: SliceSpec, pool: PoolSpec | None, header: ModelHeader) -> str:

@@ -1,5 +1,7 @@
 """What the tuner counts."""
 
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
@@ -31,7 +33,7 @@ class TunerMetrics:
 
     def forget(self, model: str) -> None:
         """Show nothing any more of a model that no slice names."""
-        for kind in ("fresh", "validation"):
-            self.nll.remove(model, kind)
-        self.drifted.remove(model)
-        self.fresh_slots.remove(model)
+        shown = ((self.nll, "fresh"), (self.nll, "validation"), (self.drifted,), (self.fresh_slots,))
+        for gauge, *labels in shown:
+            with suppress(KeyError):  # of older clients, where nothing was shown
+                gauge.remove(model, *labels)

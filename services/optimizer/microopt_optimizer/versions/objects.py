@@ -85,7 +85,13 @@ async def require(bus: Bus, name: str, version: int) -> Version:
 async def _numbered(bus: Bus) -> set[tuple[str, int]]:
     """Return model and number of every object that there is or was."""
     subjects = (await bus.js.stream_info(STREAM, subjects_filter=f"{_ENTRIES}>")).state.subjects or {}
-    return {parsed(base64.urlsafe_b64decode(subject.removeprefix(_ENTRIES)).decode()) for subject in subjects}
+    found: set[tuple[str, int]] = set()
+    for subject in subjects:
+        try:
+            found.add(parsed(base64.urlsafe_b64decode(subject.removeprefix(_ENTRIES)).decode()))
+        except ValueError:  # no base64 of a name: not written by a client of object stores, and nobody can read it
+            continue
+    return found
 
 
 async def _reserved(bus: Bus, name: str, version: int) -> bool:

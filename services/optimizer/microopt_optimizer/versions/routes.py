@@ -85,9 +85,20 @@ async def rollback(bus: Bus, name: str, *, reason: str, by: str) -> ModelRoute:
         stands = f"version {former.version} came first" if former else "it has no route"
         raise ConfigError(f"model {name}: nothing to go back to, {stands}; see `microopt model list {name}`")
     await objects.require(bus, name, former.previous)
-    before = [route.previous for route in await history(bus, name) if route.version == former.previous]
+    before = _before(await history(bus, name), former)
     text = f"rollback from version {former.version}" + (f": {reason}" if reason else "")
-    return await _write(bus, _changed(name, former.previous, before[-1] if before else None, text, by), revision)
+    return await _write(bus, _changed(name, former.previous, before, text, by), revision)
+
+
+def _before(kept: list[ModelRoute], standing: ModelRoute) -> int | None:
+    """Return what was in force before the version that a rollback from `standing` puts in force.
+
+    A rollback writes what was before once more: only the first of its like stands where it came from, and from any
+    other the way back could be a circle.
+    """
+    alike = (standing.version, standing.previous)
+    first = next((at for at, one in enumerate(kept) if (one.version, one.previous) == alike), len(kept))
+    return next((one.previous for one in reversed(kept[:first]) if one.version == standing.previous), None)
 
 
 async def announce(bus: Bus, name: str, reason: str) -> None:
