@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from microopt import streams
+from microopt import codec, streams
 from microopt.cli import main
 from microopt.messages import Event
 from microopt.testing import eventually
@@ -53,6 +53,15 @@ async def test_events_are_printed_aligned_with_the_newest_last(stored, events):
         f"{times[1]}  core  leader    -         -         -           router-b took over",
         f"{times[2]}  edge  fallback  -         peak      1700000000  microopt: no answer within 1 s",
     ]
+
+
+async def test_scripts_get_each_event_as_it_was_said(stored, events):
+    done = await events("--json", "edge")
+    found = [codec.decode(line.encode(), Event, origin="stdout") for line in done.stdout.splitlines()]
+    assert [one.kind for one in found] == ["refused", "fallback"]
+    assert found[0] == event(
+        1, "refused", slice="1-000001", optimizer="microopt", reason="gnb_cpu 9e9\nis outside"
+    )
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,15 @@ async def test_show_tells_all_of_a_route_and_its_history(changed, bus):
     assert len([line for line in await changed("route", "show") if not line.startswith(" ")]) == 2
 
 
+async def test_scripts_get_each_route_as_it_stands(changed, bus):
+    for pool, optimizer in (("edge", "one"), ("core", "two")):
+        await changed("route", "set", pool, optimizer, "--reason", "first")
+    for words, pools in ((("edge",), ["edge"]), ((), ["core", "edge"])):
+        out = await changed("route", "show", *words, "--json")
+        found = [codec.decode(line.encode(), Route, origin="stdout") for line in out]
+        assert found == [await desired.get(bus, Route, pool) for pool in pools]
+
+
 async def test_a_route_that_stands_under_another_pools_name_is_not_built_upon(bus, pools, refused):
     """No agent takes it, so that whatever is written on top of it would freeze or swap nothing."""
     await bus.put_spec(streams.ROUTES, "edge", Route(pool="core", active="one"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final, get_args, get_type_hints
 
@@ -21,6 +21,7 @@ from microopt.specs import PoolSpec
 
 KINDS: Final = get_args(get_type_hints(Event)["kind"])
 POLL_S: Final = 1.0
+Told = Callable[[Sequence[Event]], list[str]]
 _DURATION: Final = re.compile(r"\d.*[smhdw]")
 
 
@@ -32,12 +33,16 @@ _DURATION: Final = re.compile(r"\d.*[smhdw]")
 )
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only this kind; repeat for more.")
 @click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-def events(pool: str | None, slice_: str | None, since: str, kinds: tuple[str, ...], follow: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
+def events(
+    pool: str | None, slice_: str | None, since: str, kinds: tuple[str, ...], follow: bool, as_json: bool
+) -> None:
     """Print what happened in POOL, or in all, newest last: refusals, fallbacks, holds, canaries, leaders."""
     start = time_of(f"-{since}" if _DURATION.fullmatch(since) else since, datetime.now(UTC), "--since")
     wanted = Wanted(pool, slice_id(slice_) if slice_ else None, kinds)
+    told = json_lines if as_json else lines
     try:
-        with_bus(lambda bus: _print(bus, wanted, start, follow))
+        with_bus(lambda bus: _print(bus, wanted, start, follow, told))
     except KeyboardInterrupt:
         return
 
@@ -77,12 +82,17 @@ def lines(found: Sequence[Event]) -> list[str]:
     return aligned(rows) if rows else []
 
 
-async def _print(bus: Bus, wanted: Wanted, start: datetime, follow: bool) -> None:
+def json_lines(found: Sequence[Event]) -> list[str]:
+    """Return each event as it was said, the newest last."""
+    return [codec.encode(event).decode() for event in sorted(found, key=lambda event: event.at)]
+
+
+async def _print(bus: Bus, wanted: Wanted, start: datetime, follow: bool, told: Told) -> None:
     if wanted.pool is not None and await desired.get(bus, PoolSpec, wanted.pool) is None:
         known, _ = await desired.get_all(bus, PoolSpec)
         raise ConfigError(f"unknown pool {wanted.pool!r}; pools: {', '.join(known) or 'none'}")
     last = await last_sequence(bus, streams.EVENTS)
-    shown = lines(await _read(bus, wanted, start, last))
+    shown = told(await _read(bus, wanted, start, last))
     for line in shown:
         click.echo(line)
     if not shown:
@@ -91,7 +101,7 @@ async def _print(bus: Bus, wanted: Wanted, start: datetime, follow: bool) -> Non
         await asyncio.sleep(POLL_S)
         newest = await last_sequence(bus, streams.EVENTS)
         if newest > last:
-            for line in lines(await _read(bus, wanted, last + 1, newest)):
+            for line in told(await _read(bus, wanted, last + 1, newest)):
                 click.echo(line)
         last = newest
 

@@ -2,7 +2,7 @@
 
 import click
 
-from microopt import desired, route_store, route_text
+from microopt import codec, desired, route_store, route_text
 from microopt.bus import Bus
 from microopt.cli.connection import with_bus
 from microopt.cli.route.changing import slices_of
@@ -14,11 +14,14 @@ from microopt.specs import Route
 @click.command("show")
 @click.argument("pool", required=False)
 @click.option("--history", is_flag=True, help="Also print each revision, newest first, and what it changed.")
-def show(pool: str | None, history: bool) -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print each pool's route as one line of JSON, without history."
+)
+def show(pool: str | None, history: bool, as_json: bool) -> None:
     """Print the route of POOL, or of each pool."""
-    lines, wrong = with_bus(lambda bus: _lines(bus, pool, history))
+    lines, wrong = with_bus(lambda bus: _json_lines(bus, pool) if as_json else _lines(bus, pool, history))
     for line in lines:
-        click.echo(printable(line))
+        click.echo(line if as_json else printable(line))
     for trouble in wrong:
         click.echo(printable(trouble), err=True)
 
@@ -35,6 +38,13 @@ async def _lines(bus: Bus, pool: str | None, with_history: bool) -> tuple[list[s
     if not found and not wrong:
         lines.append("no routes: `microopt route set POOL OPTIMIZER`")
     return lines, wrong if pool is None else []
+
+
+async def _json_lines(bus: Bus, pool: str | None) -> tuple[list[str], list[str]]:
+    if pool is not None:
+        return [codec.encode((await route_store.current(bus, pool)).require()).decode()], []
+    found, wrong = await desired.get_all(bus, Route)
+    return [codec.encode(route).decode() for route in found.values()], wrong
 
 
 async def _without_route(bus: Bus, pool: str, with_history: bool) -> list[str]:
