@@ -39,7 +39,7 @@ class CgroupCpu:
         root: where the cgroup file systems are mounted.
         proc: where the process file system of the same pid namespace is mounted.
         period_us: the time over which the limit holds. A long one lets bursts pass, a short one bounds how
-            long a process that is always busy stands still.
+            long a process that is always busy stands still. In v1, a cgroup that is limited keeps its own.
         raise_parents: widen a cgroup above that is narrower than the wish, and take that back when the wish
             shrinks. What an earlier process has widened is not taken back.
 
@@ -152,8 +152,9 @@ class CgroupCpu:
 
     def _prepared(self, target: str, millicores: float) -> tuple[CpuGroup, CpuLimit, list[CpuGroup]]:
         """Return the cgroup, its limit to be, and those above it that are narrower, nearest first."""
-        limit = self._limit(target, millicores)
+        wanted = self._limit(target, millicores)
         group = self._find(target)
+        limit = group.in_one_write(wanted)
         narrower = [one for one in self._ancestors(group) if one.read().millicores < limit.millicores]
         if narrower and not self._raise_parents and group.version == 1:
             raise _parent_in_the_way(group, narrower[0], limit)
