@@ -114,7 +114,7 @@ def continued(route: Route, before: Route | None) -> Route:
 
 
 def promoted(route: Route) -> Route:
-    """Return the route with its canary active.
+    """Return the route with its canary active, and the former active optimizer as the first fallback.
 
     Raises:
         ConfigError: there is no canary.
@@ -123,7 +123,9 @@ def promoted(route: Route) -> Route:
         raise ConfigError(
             f"pool {route.pool} has no canary; `microopt route set {route.pool} OPTIMIZER` swaps without one"
         )
-    return with_active(route, route.pool, route.canary.optimizer)
+    new = route.canary.optimizer
+    former = (route.active, *_without(route.fallbacks, [route.active]))
+    return replace(with_active(route, route.pool, new), fallbacks=_without(former, [new]))
 
 
 def without_canary(route: Route) -> Route:

@@ -185,8 +185,8 @@ async def test_a_canary_is_started_grown_and_promoted(changed, standing):
     assert grown == replace(first, slices=(), share=1.0, since=grown.since)
     assert grown.since > first.since
     out = await changed("route", "promote", "edge", "--reason", "as good, and cheaper")
-    assert out == ["edge: active one → two; canary two ended"]
-    assert await standing() == Route(pool="edge", active="two")
+    assert out == ["edge: active one → two; fallbacks - → one; canary two ended"]
+    assert await standing() == Route(pool="edge", active="two", fallbacks=("one",))
 
 
 async def test_an_exception_that_takes_a_canarys_last_slice_is_told(changed):

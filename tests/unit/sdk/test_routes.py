@@ -26,7 +26,8 @@ def test_a_canary_that_becomes_active_is_on_probation_no_more_and_another_stays(
     route = replace(ROUTE, canary=Canary(optimizer="two", share=0.5))
     assert routes.with_active(route, "edge", "two").canary is None
     assert routes.with_active(route, "edge", "four").canary == route.canary
-    assert routes.promoted(route) == replace(ROUTE, active="two", shadows=("three",))
+    expected = replace(ROUTE, active="two", shadows=("three",), fallbacks=("one", *ROUTE.fallbacks))
+    assert routes.promoted(route) == expected
     with pytest.raises(ConfigError, match="pool edge has no canary; `microopt route set edge OPTIMIZER`"):
         routes.promoted(ROUTE)
 

@@ -1,13 +1,13 @@
 """Whether a canary keeps its criteria, and the route that follows from it."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from msgspec.structs import replace
 
+from microopt import routes
 from microopt.messages import Answer, Assurance
 from microopt.specs import Canary, PoolSpec, Route
 
@@ -210,17 +210,7 @@ def _percentile(values: list[float]) -> float | None:
 
 
 def followed(route: Route, judgement: Judgement, at: datetime) -> Route:
-    """Return the route after a judgement; the former active becomes the first fallback of a promoted canary."""
-    who: Mapping[str, object] = {"changed_at": at, "changed_by": "auditor", "reason": judgement.reason}
-    if not judgement.promote or route.canary is None:
-        return replace(route, canary=None, **who)
-    new = route.canary.optimizer
-    others = tuple(name for name in route.fallbacks if name not in (new, route.active))
-    return replace(
-        route,
-        active=new,
-        canary=None,
-        fallbacks=others if route.active == new else (route.active, *others),
-        shadows=tuple(name for name in route.shadows if name != new),
-        **who,
-    )
+    """Return the route after a judgement."""
+    is_promoted = judgement.promote and route.canary is not None
+    changed = routes.promoted(route) if is_promoted else routes.without_canary(route)
+    return replace(changed, changed_at=at, changed_by="auditor", reason=judgement.reason)
