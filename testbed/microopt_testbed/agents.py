@@ -84,8 +84,9 @@ class Agents:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A broker's connection, and the agents on it, none of which runs yet."""
+    """A broker, a connection to it, and the agents on it, none of which runs yet."""
 
+    url: str
     bus: Bus
     agents: Agents
 
@@ -104,7 +105,7 @@ async def system(store: Path, logs: Path, record: Record) -> AsyncIterator[Syste
         await stack.enter_async_context(_observing(broker.url, record))
         agents = Agents(broker.url, logs)
         stack.push_async_callback(agents.stop)
-        yield System(bus, agents)
+        yield System(broker.url, bus, agents)
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ REFRESH_S = 0.5
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object last, on stdout.")
 @click.option("--intervals", default=24, show_default=True, type=click.IntRange(4, 24), help="Intervals to play.")
 @click.option("--interval-s", default=5.0, show_default=True, type=click.FloatRange(1.0, 3600.0))
+@click.option("--auditor", is_flag=True, help="Let margins adapt to what is realised; intervals are judged.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
@@ -36,14 +37,14 @@ REFRESH_S = 0.5
     show_default=True,
     help="For the slice model, the picture and the agents' logs.",
 )
-def demo(as_json: bool, intervals: int, interval_s: float, folder: Path) -> None:
+def demo(as_json: bool, intervals: int, interval_s: float, auditor: bool, folder: Path) -> None:
     """Hold two emulated slices to their SLAs over a day, with the real agents on a real broker.
 
     An optimizer is swapped and one is killed on the way. Exit status 1: the loop did not work.
     """
     console = Console(stderr=as_json)
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Scenario(intervals=intervals, interval_s=interval_s)
+    plan = Scenario(intervals=intervals, interval_s=interval_s, audited=auditor)
     for old in folder.glob("*.log"):
         old.unlink()
     with (folder / "demo.log").open("a", encoding="utf-8") as events:

@@ -29,7 +29,7 @@ from microopt_testbed.sweep import sweep
 OPTIMISM = 1.25
 AT_FIRST, AT_LAST = 4, 12
 """Intervals that are looked at."""
-PLAN = Scenario(intervals=28, interval_s=3.0, slots_per_interval=30, qos_margin=0.0)
+PLAN = Scenario(intervals=28, interval_s=3.0, slots_per_interval=30, qos_margin=0.0, audited=True)
 HOUR = 9.0
 """When all are at work, and a model that promises too much misses most."""
 HEAD_START_S = 20.0
@@ -55,9 +55,7 @@ async def play(one, model, peak):
     plan = PLAN.desired(peak)
     await desired.put(one.bus, replace(plan, routes=[replace(plan.routes[0], active="microopt")]))
     await model_store.publish(one.bus, scenario.MODEL, model_file.to_bytes(model))
-    tables = {"actuator": scenario.actuator_table(), "auditor": {"late_s": 1.0, "look_every_s": 0.2}}
-    roles = ("collector", "forecaster", "router", "optimizer", "actuator", "auditor")
-    await one.agents.start({role: tables.get(role, {}) for role in roles})
+    await one.agents.start(scenario.tables(PLAN))
     start_s = math.ceil((time.time() + HEAD_START_S) / PLAN.interval_s) * PLAN.interval_s
     outside = replace(PLAN.emulator(start_s, peak), hour=HOUR)
     told = asyncio.Event()

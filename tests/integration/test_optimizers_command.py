@@ -154,7 +154,7 @@ async def test_a_routed_name_that_nobody_serves_is_told_loudly_with_its_last_ans
     assert done.exit_code == 1
     bare, gone, silent = done.stdout.splitlines()[1:]
     assert bare.startswith("! bare, routed by core (active): no NATS service announces it; it last answered ")
-    assert gone == "! gone, routed by edge (active): NOBODY SERVES IT, and no answer of it is kept"
+    assert gone == "! gone, routed by edge (active): NOBODY SERVES IT, nor has anybody of late"
     assert silent.startswith("! silent, routed by core (shadow), edge (shadow): NOBODY SERVES IT")
     unserved = json.loads((await optimizers("--json")).stdout)["unserved"]
     assert [one["optimizer"] for one in unserved] == ["bare", "gone", "silent"]

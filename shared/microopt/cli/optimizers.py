@@ -92,7 +92,7 @@ def _row(one: Served, routed_by: dict[str, dict[str, list[str]]]) -> list[str]:
 
 def _warning(one: Unserved, now: datetime) -> str:
     if one.answered_at is None:
-        what = "NOBODY SERVES IT, and no answer of it is kept"
+        what = "NOBODY SERVES IT, nor has anybody of late"
     else:
         ago_s = (now - one.answered_at).total_seconds()
         what = f"no NATS service announces it; it last answered {ago_s:.0f} s ago"

@@ -23,7 +23,8 @@ def live(run: DemoRun) -> RenderableType:
     for name in scenario.SLAS:
         table.add_row(*_row(run, name))
     events = [Text(f"{_clock(run, e.interval)}  {e.what}", style="yellow") for e in run.events]
-    return Group(table, *events)
+    look = Text(f"look around: NATS_URL={run.url} microopt status", style="dim") if run.url else Text("")
+    return Group(table, *events, look)
 
 
 def _title(run: DemoRun) -> str:

@@ -23,7 +23,6 @@ from microopt_testbed.demo.summary import Event
 from microopt_testbed.emulator_agent import EmulatorSettings
 from microopt_testbed.observe import Record
 
-ROLES: Final = ("collector", "forecaster", "router", "optimizer", "actuator")
 HEAD_START_S: Final = 24.0
 """Until the first slot, from when the agents are ready: their store takes the past as fast as its disk does."""
 
@@ -37,6 +36,8 @@ class DemoRun:
     record: Record = field(default_factory=Record)
     events: list[Event] = field(default_factory=list)
     phase: str = "starting"
+    url: str = ""
+    """The broker, for whoever wants to look around."""
 
     @property
     def interval(self) -> int:
@@ -58,11 +59,11 @@ class Demo:
     async def play(self) -> None:
         """Start everything, play the day with its events, end everything in order."""
         async with system(self._store, self._logs, self._run.record) as one:
+            self._run.url = one.url
             await desired.put(one.bus, self._plan.desired(self._peak))
             await model_store.publish(one.bus, scenario.MODEL, model_file.to_bytes(self._model))
             self._run.phase = "starting the agents"
-            tables = {"actuator": scenario.actuator_table()}
-            await one.agents.start({role: tables.get(role, {}) for role in ROLES})
+            await one.agents.start(scenario.tables(self._plan))
             self._run.phase = "telling them the last days"
             outside = self._outside()
             told = asyncio.Event()

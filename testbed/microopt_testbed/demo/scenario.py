@@ -39,6 +39,8 @@ class Scenario:
     seed: int = 7
     qos_margin: float = 0.10
     """The default of a slice (ADR 4)."""
+    audited: bool = False
+    """With the auditor, intervals are judged and margins adapt (ADR 17)."""
 
     @property
     def swap_at(self) -> int:
@@ -99,6 +101,15 @@ class Scenario:
         ]
         route = Route(pool=POOL, active="peak", changed_by="demo", reason="how the slices were planned before")
         return Desired(pools=[PoolSpec(pool=POOL, resources=resources)], slices=slices, routes=[route])
+
+
+def tables(plan: Scenario) -> dict[str, dict[str, Any]]:
+    """Return each agent's table of settings, by role; these are the agents that play."""
+    found: dict[str, dict[str, Any]] = {role: {} for role in ("collector", "forecaster", "router", "optimizer")}
+    found["actuator"] = actuator_table()
+    if plan.audited:
+        found["auditor"] = {"late_s": 4 * plan.slot_s, "look_every_s": 0.2}
+    return found
 
 
 def actuator_table() -> dict[str, Any]:

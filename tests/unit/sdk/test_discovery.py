@@ -87,6 +87,6 @@ def test_who_is_routed_and_served_by_nobody_is_told_with_its_last_answer():
     assert table(Report(optimizers=[], routed_by={}, unserved=[gone, bare], malformed_replies=2), now) == [
         "no optimizers: `microopt up optimizer`",
         "! replies that are not of a NATS service (ADR-32), left out: 2",
-        "! gone, routed by core (shadow, fallback), edge (active): NOBODY SERVES IT, and no answer of it is kept",
+        "! gone, routed by core (shadow, fallback), edge (active): NOBODY SERVES IT, nor has anybody of late",
         "! bare, routed by edge (shadow): no NATS service announces it; it last answered 12 s ago",
     ]
