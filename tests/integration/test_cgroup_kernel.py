@@ -231,8 +231,10 @@ def killed_after(writes: int, period_us: int, target: str, millicores: float) ->
     return done.returncode != 0
 
 
-@pytest.mark.parametrize("before", [(None, 100_000), (1000, 100_000), (600, 50_000), (2000, 200_000)])
-@pytest.mark.parametrize("after", [(600, 100_000), (1000, 50_000), (1500, 20_000)])
+@pytest.mark.parametrize(
+    "before", [(None, 100_000), (1000, 100_000), (600, 50_000), (2000, 200_000), (100, 10_000)]
+)
+@pytest.mark.parametrize("after", [(600, 100_000), (1000, 50_000), (1500, 20_000), (50, 100_000)])
 def test_a_process_killed_between_two_writes_has_limited_at_the_old_or_the_new_value(
     cgroup: Path, before: tuple[int | None, int], after: tuple[int, int]
 ):
@@ -248,6 +250,24 @@ def test_a_process_killed_between_two_writes_has_limited_at_the_old_or_the_new_v
         cpu.write_millicores(TARGET, new)
         assert cpu.read_millicores(TARGET) == new
         assert cpu.plan_millicores(TARGET, new) == (new, [])
+
+
+def test_what_takes_two_writes_is_refused_with_the_remedy_and_changes_nothing(cgroup: Path):
+    """v2 has one file, and takes it."""
+    CgroupCpu(period_us=10_000).write_millicores(TARGET, 4000)
+    usual = CgroupCpu()
+    if not is_v1(cgroup):
+        usual.write_millicores(TARGET, 20)
+        assert usual.read_millicores(TARGET) == 20.0
+        return
+    with pytest.raises(
+        PermanentError, match=r"from 40000 µs in 10000 µs to 20 millicores takes two writes.*write -1"
+    ):
+        usual.write_millicores(TARGET, 20)
+    assert usual.read_millicores(TARGET) == 4000.0
+    (cgroup / "cpu.cfs_quota_us").write_text("-1")
+    usual.write_millicores(TARGET, 20)
+    assert usual.read_millicores(TARGET) == 20.0
 
 
 def unlimited(cgroup: Path, period_us: int) -> None:

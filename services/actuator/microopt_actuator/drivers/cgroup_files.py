@@ -113,17 +113,25 @@ class CpuGroup:
         """Return `limit` as one write can put it in force: v1 keeps the period of a cgroup that has a limit.
 
         Its quota and period are a file each, and who is killed between two writes would leave neither the old
-        limit nor the new one. Only where the kernel does not take the quota at that period is the period other.
+        limit nor the new one. Where the kernel takes no such quota at that period, the quota stays instead.
 
         Raises:
             TemporaryError: the cgroup is gone.
-            PermanentError: its files cannot be read or say something else than a limit.
+            PermanentError: no one write can do it, or its files cannot be read or say something else than a limit.
         """
         now = self.read() if self.version == 1 else limit
         if now.quota_us is None or limit.quota_us is None or now.period_us == limit.period_us:
             return limit
         quota_us = round(limit.quota_us * now.period_us / limit.period_us)
-        return CpuLimit(quota_us, now.period_us) if MIN_QUOTA_US <= quota_us <= MAX_QUOTA_US else limit
+        if MIN_QUOTA_US <= quota_us <= MAX_QUOTA_US:
+            return CpuLimit(quota_us, now.period_us)
+        period_us = round(now.quota_us * limit.period_us / limit.quota_us)
+        if MIN_PERIOD_US <= period_us <= MAX_PERIOD_US:
+            return CpuLimit(now.quota_us, period_us)
+        raise PermanentError(
+            f"cgroup {self.directory}: from {now.quota_us} µs in {now.period_us} µs to {limit.millicores:g} "
+            f"millicores takes two writes, between which it would have neither; write -1 to its {QUOTA_FILE} first"
+        )
 
     def why_not_writable(self) -> str:
         """Return what would keep `write` from writing, with the remedy; empty is nothing that the kernel tells.
@@ -233,6 +241,8 @@ def v1_orders(now: CpuLimit, limit: CpuLimit) -> list[list[tuple[str, str]]]:
     quota, period = (QUOTA_FILE, _quota_text(limit, "-1")), (PERIOD_FILE, str(limit.period_us))
     if now.period_us == limit.period_us:
         return [[quota]]
+    if now.quota_us == limit.quota_us:  # also where both are no limit
+        return [[period]]
     if now.quota_us is None:  # without a limit the period means nothing
         return [[period, quota]]
     upward = [[period, quota], [quota, period]]
