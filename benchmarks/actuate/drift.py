@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actuate.cgroup import cgroup_place, quota_file
-from actuate.measure import SLICE, all_verified
+from actuate.measure import SLICE, settle
 from actuate.ovs import VALUES_MBPS, switch_place
 from actuate.place import Place, no_bare
 from actuate.switch import ADDRESS, running_switch
@@ -32,11 +32,7 @@ async def by_write(rounds: int) -> float:
     slices = [f"1-{number:06x}" for number in range(1, rounds + 1)]
     with cgroup_place(slices) as place:
         async with system(place) as one:
-            await one.put_slices(slices)
-            await one.start_actuator()
-            for name in slices:
-                await one.allocate(name, 1, place.values[0])
-            await all_verified(one, slices)
+            await settle(one, slices)
             stayed_s = []
             for number, name in enumerate(slices):
                 file = quota_file(place, name)
@@ -54,10 +50,7 @@ async def by_new_switch(rounds: int) -> float:
         switch.add_port(SLICE, ADDRESS)
         switch.add_queues(SLICE, QUEUE)
         async with system(switch_place(switch, QUEUE, VALUES_MBPS, no_bare)) as one:
-            await one.put_slices([SLICE])
-            await one.start_actuator()
-            await one.allocate(SLICE, 1, VALUES_MBPS[0])
-            await all_verified(one, [SLICE])
+            await settle(one, [SLICE])
             stayed_s = []
             for number in range(rounds):
                 switch.end()
@@ -79,10 +72,7 @@ async def by_new_pod(rounds: int) -> float:
             target = "core/app=upf,slice={slice}/upf"
             place = Place("kubernetes", target, "millicores", (1500.0, 2000.0), no_bare, settings)
             async with system(place) as one:
-                await one.put_slices([SLICE])
-                await one.start_actuator()
-                await one.allocate(SLICE, 1, place.values[0])
-                await all_verified(one, [SLICE])
+                await settle(one, [SLICE])
                 stayed_s = []
                 for number in range(1, rounds + 1):
                     await _phase(number, rounds)

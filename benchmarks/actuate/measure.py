@@ -44,23 +44,27 @@ async def latency(place: Place, rounds: int) -> dict[str, float]:
 async def restart(place: Place, slices: list[str]) -> dict[str, Any]:
     """Return how long a new actuator takes until all slices are verified, and how often it writes."""
     async with system(place) as one:
-        await one.put_slices(slices)
-        await one.start_actuator()
-        for name in slices:
-            await one.allocate(name, 1, place.values[0])
-        await all_verified(one, slices)
+        await settle(one, slices)
         await one.supervisor.stop()
         one.seen.clear()
         began = time.perf_counter()
         await one.start_actuator()
-        await all_verified(one, slices)
+        await _all_verified(one, slices)
         seconds = time.perf_counter() - began
         await asyncio.sleep(1.0)
         return {"slices": len(slices), "seconds": seconds, "writes": one.writes()}
 
 
-async def all_verified(one: System, slices: list[str]) -> None:
-    """Wait until a verified allocation was reported of each slice."""
+async def settle(one: System, slices: list[str]) -> None:
+    """Start the actuator and give each slice the first value, until all are verified."""
+    await one.put_slices(slices)
+    await one.start_actuator()
+    for name in slices:
+        await one.allocate(name, 1, one.place.values[0])
+    await _all_verified(one, slices)
+
+
+async def _all_verified(one: System, slices: list[str]) -> None:
     wanted = set(slices)
     await one.until(
         lambda: wanted <= {r.slice for r in list(one.seen) if r.state == "verified"}, "not all slices are verified"
