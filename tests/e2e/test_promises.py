@@ -1,15 +1,15 @@
 """The promises of the design on real processes, each killed, paused or deprived of its bus; by number:
 
-1. *Unknown is not a number*: unit/collector/test_slots.py, unit/collector/test_guard.py.
+1. *Unknown is not a number*: test_promises_of_data.py.
 2. *One writer, epochs only grow*: here, the leader killed and the leader paused; integration/test_lease.py has
    pauses at each point; integration/test_actuator.py the lower epoch that is refused.
-3. *Applied, verified, effective*: integration/test_actuator.py, unit/actuator/test_effect.py.
+3. *Applied, verified, effective*: test_live.py, on real queues, quotas and packets.
 4. *Safe when blind*: here, everything killed; integration/test_actuator.py the policies after an expiry.
-5. *Floors, ceilings, capacity, no flapping*: unit/router/test_guard.py, test_composing.py and test_smoothing.py.
+5. *Floors, ceilings, capacity, no flapping*: test_promises_of_data.py.
 6. *A restart or swap changes no allocation*: here, the server killed, its store lost, and routes swapped under
    load; integration/test_processes.py each process killed and started again.
 7. *Infeasible is declared*: here, by a real worker.
-8. *Bad input stops nothing else*: integration/test_bad_input.py, integration/test_router.py.
+8. *Bad input stops nothing else*: test_promises_of_data.py.
 """
 
 import asyncio
@@ -25,12 +25,11 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from microopt import codec, desired, streams, subjects
+from microopt import desired, streams, subjects
 from microopt.agent import Agent
-from microopt.messages import Allocation, Answer, Held, Holdings, Problem, SliceSolution, Solution
+from microopt.messages import Allocation, Problem, SliceSolution, Solution
 from microopt.specs import Route, Sla, SliceSpec
 from microopt.testing import eventually, running
-from microopt_optimizer.router.readback import merged
 from microopt_optimizer.slice_model import model_file
 from microopt_optimizer.slice_model.dataset import dataset_from_arrays
 from microopt_optimizer.slice_model.training import FAST, train
@@ -44,95 +43,6 @@ TAKEN_OVER_S = 8 * LEASE_S
 ROUTER = {"gather_s": 0.2, "retry_s": 0.05, "answer_within_s": 5.0, "check": "off", "lease_s": LEASE_S}
 RECORD = [{"slice": "*", "resource": "*", "driver": "record", "target": "{slice}.{resource}"}]
 LEADS = 'microopt_router_leads{pool="edge"}'
-
-
-class World:
-    """The processes of one test, its slices, and what was allocated."""
-
-    def __init__(self, bus, broker, folder, make_forecast) -> None:
-        self.bus = bus
-        self.broker = broker
-        self.slices: list[str] = []
-        self._folder = folder
-        self._make_forecast = make_forecast
-        self._made: list[AgentProcess] = []
-
-    async def start(self, role: str, name: str = "", **table) -> AgentProcess:
-        """Start a process and return once it is ready."""
-        name = name or f"{role}-{len(self._made)}"
-        self._made.append(AgentProcess(role, self._folder, self.broker.url, table, name=name))
-        process = self._made[-1]
-        await process.start()
-        return process
-
-    async def end(self) -> None:
-        for process in self._made:
-            await process.kill()
-
-    async def route(self, active: str) -> None:
-        await self.bus.put_spec(streams.ROUTES, "edge", Route(pool="edge", active=active))
-
-    async def forecast(self, duration_s: float, start: datetime | None = None) -> datetime:
-        start = start or datetime.now(UTC)
-        forecasts = [self._make_forecast(name, start=start, duration_s=duration_s) for name in self.slices]
-        left = forecasts
-        while left:
-            left = await self.bus.publish_together(left)
-        return start
-
-    async def allocated(self, start: datetime) -> list[Allocation]:
-        """Return the allocations of an interval, once every slice has one."""
-
-        async def probe():
-            found = [one for one in await self.allocations() if one.interval.start == start]
-            return found if {one.slice for one in found} == set(self.slices) else None
-
-        return await eventually(probe, within_s=40, every_s=0.1, what=f"allocations for {start}")
-
-    async def allocations(self) -> list[Allocation]:
-        """Return everything that was ever allocated, oldest first."""
-        state = (await self.bus.js.stream_info(streams.ALLOCATIONS)).state
-        messages = [await self.bus.js.get_msg(streams.ALLOCATIONS, n) for n in range(1, state.last_seq + 1)]
-        return [codec.decode(m.data, Allocation, origin=m.subject) for m in messages]
-
-    async def answer(self, optimizer: str) -> Answer | None:
-        """Return an optimizer's last answer."""
-        subject = f"microopt.solution.{optimizer}.edge"
-        try:
-            message = await self.bus.js.get_last_msg(streams.SOLUTIONS, subject)
-        except nats.js.errors.NotFoundError:
-            return None
-        return codec.decode(message.data, Answer, origin=subject)
-
-    async def in_force(self) -> dict[str, dict[str, float]]:
-        """Return what the actuators hold."""
-        answers = await self.bus.request_all(subjects.HELD, Held(), Holdings, within_s=5.0, quiet_s=0.2)
-        return {name: holding.values for name, holding in merged(answers).items()}
-
-    async def holds(self, values) -> None:
-        async def probe():
-            return await self.in_force() == values
-
-        await eventually(probe, within_s=40, every_s=0.1, what="what is in force")
-
-
-@pytest.fixture
-async def world(bus, broker, tmp_path, make_forecast, make_pool):
-    await bus.put_spec(streams.POOLS, "edge", make_pool(bandwidth=1e6, cpu=1e6))
-    one = World(bus, broker, tmp_path, make_forecast)
-    await one.route("one")
-    yield one
-    await one.end()
-
-
-@pytest.fixture
-def with_slices(world, make_slice):
-    async def put(count: int, **fields):
-        world.slices = [f"1-{n:06d}" for n in range(1, count + 1)]
-        for name in world.slices:
-            await world.bus.put_spec(streams.SLICES, name, make_slice(name, **{"interval_s": 20.0, **fields}))
-
-    return put
 
 
 def values_of(slice_: str) -> dict[str, float]:
